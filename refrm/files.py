@@ -1,0 +1,76 @@
+"""Files that appear whole or not at all, and `.npz` archives without pickle."""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refrm.errors import FileError
+from refrm.spec import Array
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path``: beside it first, then fsync, then rename. A reader sees the old file or the new one."""
+    place = Path(path)
+    try:
+        # mkstemp makes the file private; a plain new file has the permissions that the umask leaves, as has ours
+        handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    except OSError as error:
+        raise FileError(f"cannot write {place}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        os.replace(beside, place)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        if isinstance(error, OSError):
+            raise FileError(f"cannot write {place}: {error.strerror}") from None
+        raise
+
+
+def write_npz(path: str | os.PathLike[str], about: dict[str, Any], **arrays: Array) -> None:
+    """Write arrays and one JSON object, under the name "about", as `.npz`."""
+    buffer = io.BytesIO()
+    np.savez(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return every array of an `.npz` file; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise FileError(f"{path} is a single array, not an .npz archive")
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist") from None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path} is not an .npz file of plain arrays: {error}") from None
+
+
+def read_about(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the JSON object and the arrays of a file that `write_npz` wrote with ``about["kind"] == kind``."""
+    arrays = read_npz(path)
+    try:
+        about = json.loads(str(arrays.pop("about")))
+        if about["kind"] != kind:
+            raise FileError(f"{path} is a {about['kind']} of refrm, expected a {kind}")
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise FileError(f"{path} is not a {kind} of refrm") from None
+    return about, arrays

@@ -1,0 +1,310 @@
+"""Loss terms as small frozen objects, validated and composable: ``BradleyTerry() + 0.01 * SquaredSum()``.
+
+Convention: a mean over pairs, no factor 1/2, coefficients >= 0; ``r_w`` are the scores of the chosen responses and
+``r_l`` those of the rejected ones. NaN in gives NaN out. Infinite scores follow the limits: the loss of
+(+inf, 0) is 0, that of (-inf, 0) is inf with gradient (-1, +1), and where the limit does not exist (+inf, +inf) all is NaN.
+"""
+
+import importlib.util
+import math
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from refrm import spec
+from refrm.errors import InputError
+from refrm.spec import Array, Jet
+
+
+def functions(backend: str) -> ModuleType:
+    """Return the module that computes: `refrm.kernels` for "numba", `refrm.spec` for "numpy".
+
+    "auto" is "numba" where numba is installed and "numpy" elsewhere.
+    """
+    if backend not in ("auto", "numba", "numpy"):
+        raise InputError(f'backend must be "auto", "numba" or "numpy", got {backend!r}')
+    if backend == "numpy" or (backend == "auto" and importlib.util.find_spec("numba") is None):
+        return spec
+    from refrm import kernels
+
+    return kernels
+
+
+def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], expected: str) -> Array:
+    """Return ``values`` as a C-contiguous float32 or float64 array of ``shape`` (None: any length), or raise `InputError`.
+
+    float32 stays float32; integers, float16 and extended precision become float64.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} must be real numbers, got dtype {array.dtype}")
+    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        raise InputError(f"{name} must have shape {expected}, got {array.shape}")
+    return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64, order="C")
+
+
+def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """Return ``value`` as a float if it is a finite real number in [low, high), or raise `InputError`."""
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g})"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number in {interval}, got {value!r}") from None
+    if not low <= number < high or (open_low and number == low):
+        raise InputError(f"{name} must be a number in {interval}, got {value!r}")
+    return number
+
+
+def check_weight(weight: ArrayLike | None, n: int) -> Array:
+    """Return the weights of ``n`` pairs as float64: finite, none negative, not all zero; None means ones."""
+    if weight is None:
+        return np.ones(n)
+    array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64)
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise InputError(f"weight must be finite, >= 0 and not all 0, got minimum {array.min()} and maximum {array.max()}")
+    return array
+
+
+def check_scores(r_w: ArrayLike, r_l: ArrayLike) -> tuple[Array, Array]:
+    """Return both score arrays, of one shape (N,), N >= 1, and one dtype; (N, 1) is refused, never broadcast."""
+    w = check_array("r_w", r_w, (None,), "(N,)")
+    if w.size == 0:
+        raise InputError("r_w and r_l are an empty batch, shape (0,): the mean over no pairs is not defined")
+    v = check_array("r_l", r_l, (w.size,), f"{w.shape}, that of r_w")
+    dtype = np.result_type(w, v)
+    return w.astype(dtype, copy=False), v.astype(dtype, copy=False)
+
+
+class Hessian(NamedTuple):
+    """The Hessian of a loss in the 2N scores (r_w, r_l): 2x2 blocks, and what couples the pairs.
+
+    It is ``blocks + 2*coupling*q*q'`` with ``q = [share, share]``, where share are the normalised weights; only
+    `SumToZero` has a coupling. ``h_ww``, ``h_wl``, ``h_ll`` of shape (N,) are already divided by N (or weighted).
+    """
+
+    h_ww: Array
+    h_wl: Array
+    h_ll: Array
+    coupling: float
+    share: Array
+
+    def dot(self, t_w: Array, t_l: Array) -> tuple[Array, Array]:
+        """Return the product with the vector (t_w, t_l), both of shape (N,)."""
+        common = 2 * self.coupling * self.share * np.sum(self.share * (t_w + t_l))
+        return self.h_ww * t_w + self.h_wl * t_l + common, self.h_wl * t_w + self.h_ll * t_l + common
+
+    def dense(self) -> Array:
+        """Return the full matrix, shape (2N, 2N), chosen scores first."""
+        q = np.concatenate([self.share, self.share])
+        blocks = [[np.diag(self.h_ww), np.diag(self.h_wl)], [np.diag(self.h_wl), np.diag(self.h_ll)]]
+        return np.block(blocks) + 2 * self.coupling * np.outer(q, q)
+
+
+class Loss:
+    """A sum of terms with coefficients >= 0; every term is itself a loss, with coefficient 1.
+
+    The three public methods take ``r_w`` and ``r_l`` of shape (N,), optional ``weight`` of shape (N,) (None: ones; an
+    integer counts as that many copies of the pair), and ``backend``: "numba" (`refrm.kernels`), "numpy" (`refrm.spec`), or "auto",
+    which is numba where it is installed. They raise `InputError` for any other shape, an empty batch, or numbers out of range.
+    """
+
+    @property
+    def terms(self) -> tuple[tuple[float, "Term"], ...]:
+        """The pairs (coefficient, term) whose weighted sum this loss is."""
+        raise NotImplementedError
+
+    def __add__(self, other: "Loss") -> "Sum":
+        return Sum(self.terms + other.terms) if isinstance(other, Loss) else NotImplemented
+
+    def __mul__(self, coef: float) -> "Sum":
+        number = check_number("coefficient", coef, 0.0)
+        return Sum(tuple((number * c, term) for c, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def value(self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto") -> float:
+        """Return the loss, a float64 whatever the dtype of the scores."""
+        return self.value_and_grad(r_w, r_l, weight=weight, backend=backend)[0]
+
+    def value_and_grad(
+        self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto"
+    ) -> tuple[float, Array, Array]:
+        """Return the loss (float64) and its gradients in r_w and r_l, shape (N,), in the dtype of the scores."""
+        w, v = check_scores(r_w, r_l)
+        weights = check_weight(weight, w.size)
+        total, g_w, g_l = 0.0, np.zeros(w.size), np.zeros(w.size)
+        with np.errstate(all="ignore"):  # NaN and infinity have documented meanings
+            for coef, term in self.terms:
+                value, t_w, t_l = term._value_and_grad(w, v, weights, functions(backend))
+                if coef:
+                    total += coef * value
+                    g_w += coef * t_w
+                    g_l += coef * t_l
+            return total, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
+
+    def hessian(self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto") -> Hessian:
+        """Return the `Hessian` in the scores, float64."""
+        w, v = check_scores(r_w, r_l)
+        weights = check_weight(weight, w.size)
+        share = weights / weights.sum()
+        h_ww, h_wl, h_ll, coupling = np.zeros(w.size), np.zeros(w.size), np.zeros(w.size), 0.0
+        with np.errstate(all="ignore"):
+            for coef, term in self.terms:
+                if isinstance(term, SumToZero):
+                    coupling += coef
+                elif coef:
+                    jet = term._jet(w, v, functions(backend))
+                    h_ww += coef * share * jet.h_ww
+                    h_wl += coef * share * jet.h_wl
+                    h_ll += coef * share * jet.h_ll
+        return Hessian(h_ww, h_wl, h_ll, coupling, share)
+
+    def take(self, index: Array) -> "Loss":
+        """Return this loss for the pairs ``index`` only: per-pair margins are selected, all else is unchanged."""
+        return Sum(tuple((coef, term.take(index)) for coef, term in self.terms))
+
+
+class Term(Loss):
+    """A single term; it gives a `refrm.spec.Jet`, per pair, unless it couples the pairs."""
+
+    quadratic: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
+    """A penalty is ``a*mean(d^2) + b*mean(s^2) + c*(mean s)^2``, and this is (a, b, c) (T4)."""
+
+    @property
+    def terms(self) -> tuple[tuple[float, "Term"], ...]:
+        """This term, with coefficient 1."""
+        return ((1.0, self),)
+
+    def take(self, index: Array) -> "Term":
+        """Return the term unchanged: it holds nothing per pair."""
+        return self
+
+    def pairs(self, r_w: ArrayLike, r_l: ArrayLike, *, backend: str = "auto") -> Jet:
+        """Return value, gradient and 2x2 Hessian for each pair, before the mean, each of shape (N,)."""
+        w, v = check_scores(r_w, r_l)
+        with np.errstate(all="ignore"):
+            return self._jet(w, v, functions(backend))
+
+    def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
+        raise InputError(f"{type(self).__name__} couples the pairs: it has no value per pair")
+
+    def _value_and_grad(self, r_w: Array, r_l: Array, weight: Array, of: Any) -> tuple[float, Array, Array]:
+        jet = self._jet(r_w, r_l, of)
+        total = weight.sum()
+        return of.mean(jet.value, weight), weight * jet.g_w / total, weight * jet.g_l / total
+
+
+@dataclass(frozen=True)
+class Sum(Loss):
+    """A weighted sum of terms, as made by ``+`` and ``*``."""
+
+    terms: tuple[tuple[float, Term], ...] = field(default=())
+
+
+@dataclass(frozen=True, eq=False)
+class BradleyTerry(Term):
+    """The pairwise loss ``mean softplus(-(r_w - r_l - margin))``, with optional label smoothing (T2).
+
+    Parameters
+    ----------
+    margin : float or array of shape (N,)
+        Required margin, subtracted inside the sigmoid (not added, not outside).
+    label_smoothing : float
+        Probability in [0, 1/2) that a label is flipped; the loss is
+        ``(1 - eps)*softplus(-z) + eps*softplus(z)`` with z = d - margin, and is then smallest at z = log((1-eps)/eps) (T14).
+
+    Raises
+    ------
+    InputError
+        For a margin of another shape or not finite, or a label smoothing outside [0, 1/2).
+
+    Examples
+    --------
+    >>> round(BradleyTerry().value([2.0], [2.0]), 4)
+    0.6931
+    >>> loss = BradleyTerry(margin=1.0) + 0.01 * SquaredSum()
+    >>> round(loss.value([500.0], [498.0]), 2)
+    9960.35
+    """
+
+    margin: Any = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label_smoothing", check_number("label_smoothing", self.label_smoothing, 0.0, 0.5))
+        shape = (None,) * min(np.ndim(self.margin), 1)
+        margin = check_array("margin", self.margin, shape, "() or (N,)").astype(np.float64)
+        if not np.isfinite(margin).all():
+            raise InputError(f"margin must be finite, got {margin[~np.isfinite(margin)][0]}")
+        object.__setattr__(self, "margin", margin)
+
+    def take(self, index: Array) -> "BradleyTerry":
+        """Return the term for the pairs ``index`` only."""
+        return BradleyTerry(self.margin[index], self.label_smoothing) if self.margin.ndim else self
+
+    def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
+        if self.margin.ndim and self.margin.shape != r_w.shape:
+            raise InputError(f"margin must have shape () or {r_w.shape}, that of r_w, got {self.margin.shape}")
+        jet: Jet = of.bradley_terry(r_w, r_l, np.atleast_1d(self.margin), self.label_smoothing)
+        return jet
+
+
+@dataclass(frozen=True)
+class SquaredSum(Term):
+    """The penalty ``mean (r_w + r_l)^2``, no factor 1/2 (arXiv 2312.09244, Eq. 2; TRL's ``center_rewards_coefficient``).
+
+    It stops the drift of scores (T7, T8) and puts no force on the margin (T3).
+    """
+
+    quadratic: ClassVar[tuple[float, float, float]] = (0.0, 1.0, 0.0)
+
+    def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
+        jet: Jet = of.squared_sum(r_w, r_l)
+        return jet
+
+
+@dataclass(frozen=True)
+class SumOfSquares(Term):
+    """The penalty ``mean (r_w^2 + r_l^2)``; it pulls on the margin as well (T4), so it is not a centring term.
+
+    Parameters
+    ----------
+    factor : {"sum", "mean"}
+        "sum": E r_w^2 + E r_l^2 (gpt-neox, PaddleNLP, xtuner "L2"). "mean": the mean over all 2N scores, half of
+        it (align-anything, Open-Assistant).
+    """
+
+    factor: str = "sum"
+
+    def __post_init__(self) -> None:
+        if self.factor not in ("sum", "mean"):
+            raise InputError(f'factor must be "sum" or "mean", got {self.factor!r}')
+
+    @property
+    def terms(self) -> tuple[tuple[float, Term], ...]:
+        """The sum form, with the factor as coefficient."""
+        return ((1.0 if self.factor == "sum" else 0.5, SumOfSquares()),)
+
+    quadratic: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.0)
+
+    def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
+        jet: Jet = of.sum_of_squares(r_w, r_l)
+        return jet if self.factor == "sum" else Jet(*(0.5 * part for part in jet))
+
+
+@dataclass(frozen=True)
+class SumToZero(Term):
+    """The batch-wise sum-to-zero penalty ``(mean s)^2``, s = r_w + r_l, of arXiv 2505.07271 (T12).
+
+    The paper's code has ``lambda*B*(mean of the 2B scores)^2``, which is this with coefficient ``lambda*B/4``. It sees the
+    mean of the batch only: at B = 1 it is `SquaredSum`, at B = N it leaves every spread of s alone.
+    """
+
+    quadratic: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 1.0)
+
+    def _value_and_grad(self, r_w: Array, r_l: Array, weight: Array, of: Any) -> tuple[float, Array, Array]:
+        value, g = of.sum_to_zero(r_w, r_l, weight / weight.sum())
+        return value, g, g
