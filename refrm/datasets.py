@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refrm.losses import check_number
 from refrm.errors import InputError
+from refrm.losses import check_number
 from refrm.spec import Array, sigmoid
 
 
@@ -21,44 +21,54 @@ class Pairs:
     names: tuple[str, ...] = ()
 
 
-def make_pairs(
-    n_pairs: int = 1000, n_features: int = 32, *, shared: float = 1.0, strength: float = 2.0, seed: int = 0
-) -> Pairs:
+def make_pairs(n_pairs: int = 1000, n_features: int = 32, *, shared: float = 2.0, strength: float = 2.0, seed: int = 0) -> Pairs:
     """Return synthetic pairs whose two responses share features, so that scores drift under the pairwise loss alone (T6).
 
-    Each pair has a prompt vector c ~ N(shared*u, shared^2*I) that both responses contain, and two response vectors
-    a, b ~ N(0, I): the features are c + a and c + b. The true reward of a response is strength*u.a for its own vector a, with u a random
-    unit vector; the prompt adds nothing to it. The chosen response is drawn with probability sigma(difference of true rewards). A model
-    that learns the direction u from the differences also scores the common part, mean shared*u: the mean score drifts up by
-    about shared*|w| (T6), and the spread of c spreads the pair means.
+    With u and v two random orthogonal unit vectors, the features of both responses of a pair contain the same part of their prompt,
+    shared*((1 + z)*u + z*v) with z ~ N(0, 1), and each adds its own a ~ N(0, I) without a component along v. The true reward of a response is
+    strength*u.a; the prompt adds nothing to it. The chosen response is drawn with probability sigma(difference of true rewards).
+
+    A model learns u from the differences, and u also scores the prompt: the mean score drifts by about shared*|w|, and z spreads
+    the pair means. The differences say nothing about v, so nothing in the pairwise loss subtracts that part again, although -v and a bias would do
+    so at no cost to any margin; a penalty on r_w + r_l finds them.
 
     Parameters
     ----------
     n_pairs, n_features : int
-        Shape of the features.
+        Shape of the features; at least 1 and 2.
     shared : float
         Size of the part that both responses share; 0 leaves no drift.
     strength : float
         Size of the true reward; the larger, the fewer labels contradict it.
     seed : int
         The same seed gives the same bits.
+
+    Returns
+    -------
+    Pairs
+        Features ``chosen``, ``rejected`` and true rewards ``reward_w``, ``reward_l``.
+
+    Raises
+    ------
+    InputError
+        For a size below its minimum or a negative number.
     """
-    for name, value in (("n_pairs", n_pairs), ("n_features", n_features)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+    for name, value, least in (("n_pairs", n_pairs, 1), ("n_features", n_features, 2), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
     check_number("shared", shared, 0.0)
     check_number("strength", strength, 0.0)
     rng = np.random.default_rng(seed)
-    u = rng.standard_normal(n_features)
-    u /= np.linalg.norm(u)
-    c = shared * (u + rng.standard_normal((n_pairs, n_features)))
+    u, v = np.linalg.qr(rng.standard_normal((n_features, 2)))[0].T
+    z = rng.standard_normal((n_pairs, 1))
+    prompt = shared * ((1 + z) * u + z * v)
     own = rng.standard_normal((2, n_pairs, n_features))
+    own -= (own @ v)[..., None] * v
     reward = strength * own @ u
-    first = rng.random(n_pairs) < sigmoid(reward[0] - reward[1])
-    winner, rows = np.where(first, 0, 1), np.arange(n_pairs)
-    return Pairs(
-        c + own[winner, rows], c + own[1 - winner, rows], reward[winner, rows], reward[1 - winner, rows]
-    )
+    winner = np.where(rng.random(n_pairs) < sigmoid(reward[0] - reward[1]), 0, 1)
+    rows = np.arange(n_pairs)
+    chosen, rejected = (winner, rows), (1 - winner, rows)
+    return Pairs(prompt + own[chosen], prompt + own[rejected], reward[chosen], reward[rejected])
 
 
 def load_baseball() -> Pairs:

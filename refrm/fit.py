@@ -83,8 +83,7 @@ def evaluate(objective: Objective, theta: Array) -> Record:
     ``spread`` (standard deviation of the pair means s/2), ``mean_margin`` and ``std_margin`` (of d, without the margin m), ``accuracy``
     (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all of J). Standard deviations divide by N.
     """
-    r_w, r_l = objective.scores(theta)
-    value, grad = objective.value_and_grad(theta)
+    value, grad, r_w, r_l = objective.evaluate(theta)
     pairwise = Sum(tuple(pair for pair in objective.loss.terms if isinstance(pair[1], BradleyTerry)))
     loss = pairwise.value(r_w, r_l, weight=objective.weight, backend=objective.backend)
     share = objective.weight / objective.weight.sum()
@@ -245,7 +244,7 @@ class _Stochastic:
             with np.errstate(all="ignore"):
                 descend(objective, state, batches, self.rule())
             state.step += count
-        if not np.isfinite(state.theta).all() or not math.isfinite(objective.value(state.theta)):
+        if not np.isfinite(state.theta).all():
             state.stop = "diverged"
         elif state.step >= self.steps:
             state.stop = "separable" if run.separable() else "completed"

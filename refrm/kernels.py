@@ -250,9 +250,7 @@ def forward(theta: Array, widths: Array, kind: int, head_bias: bool, x: Array, a
 
 
 @jit
-def backward(
-    theta: Array, widths: Array, head_bias: bool, x: Array, a: Array, slope: Array, delta: Array, grad: Array
-) -> None:
+def backward(theta: Array, widths: Array, head_bias: bool, x: Array, a: Array, slope: Array, delta: Array, grad: Array) -> None:
     """Fill ``grad`` with the VJP at what `forward` computed; the end of ``delta`` holds dJ/dr and its rest is scratch."""
     rows, layers = x.shape[0], widths.size - 1
     p, q = grad.size, a.size

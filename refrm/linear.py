@@ -4,6 +4,7 @@ Parameters are one flat vector theta = [w (n_features), b (1, if bias)]. The bia
 loss cannot see it (T1); a penalty on sums can.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,10 @@ class Linear:
         """Return the gradient in theta of sum_i dr_i*r_i: J'dr."""
         g: Array = x.T @ dr
         return np.append(g, dr.sum()) if self.bias else g
+
+    def linearize(self, theta: Array, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """Return the scores and the function dr -> J'dr."""
+        return self.reward(theta, x), lambda dr: self.vjp(theta, x, dr)
 
     def jvp(self, theta: Array, x: Array, t: Array) -> Array:
         """Return the derivative of the scores in the direction ``t``: J t."""

@@ -123,9 +123,16 @@ class MLP:
         """Return the scores, shape (M,)."""
         return self._forward(theta, x)[0]
 
+    def linearize(self, theta: Array, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """Return the scores and the function dr -> J'dr, which shares their forward pass."""
+        r, trace = self._forward(theta, x)
+        return r, lambda dr: self._backward(theta, trace, dr)
+
     def vjp(self, theta: Array, x: Array, dr: Array) -> Array:
-        """Return the gradient in theta of sum_i dr_i*r_i."""
-        _, trace = self._forward(theta, x)
+        """Return the gradient in theta of sum_i dr_i*r_i: J'dr."""
+        return self.linearize(theta, x)[1](dr)
+
+    def _backward(self, theta: Array, trace: list[tuple[Array, Array, Array]], dr: Array) -> Array:
         grad = np.empty_like(theta)
         bar = dr[:, None]
         for k in range(len(self.hidden), -1, -1):

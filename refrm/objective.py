@@ -4,6 +4,7 @@ The loss gives two numbers per pair, dJ/dr_w and dJ/dr_l; the model gives its re
 is the chain rule between them. Chosen and rejected share theta: both are rows of one matrix, and their gradients add.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ class Model(Protocol):
     def n_params(self) -> int: ...
     def init(self, seed: int = 0, dtype: str = "float64") -> Array: ...
     def reward(self, theta: Array, x: Array) -> Array: ...
+    def linearize(self, theta: Array, x: Array) -> tuple[Array, Callable[[Array], Array]]: ...
     def vjp(self, theta: Array, x: Array, dr: Array) -> Array: ...
     def jvp(self, theta: Array, x: Array, t: Array) -> Array: ...
     def vjp_tangent(self, theta: Array, x: Array, dr: Array, t: Array, dr_t: Array) -> Array: ...
@@ -108,9 +110,14 @@ class Objective:
 
     def value_and_grad(self, theta: ArrayLike) -> tuple[float, Array]:
         """Return J(theta), float64, and its gradient, shape (n_params,)."""
-        theta = self.check_theta(theta)
-        value, g_w, g_l = self.loss.value_and_grad(*self.scores(theta), weight=self.weight, backend=self.backend)
-        return value, self.model.vjp(theta, self._both, np.concatenate([g_w, g_l]))
+        return self.evaluate(theta)[:2]
+
+    def evaluate(self, theta: ArrayLike) -> tuple[float, Array, Array, Array]:
+        """Return J(theta), its gradient, r_w and r_l, from one pass forward and one back."""
+        r, vjp = self.model.linearize(self.check_theta(theta), self._both)
+        r_w, r_l = r[: len(self)], r[len(self) :]
+        value, g_w, g_l = self.loss.value_and_grad(r_w, r_l, weight=self.weight, backend=self.backend)
+        return value, vjp(np.concatenate([g_w, g_l])), r_w, r_l
 
     def hvp(self, theta: ArrayLike, t: ArrayLike) -> Array:
         """Return the product of the Hessian of J at theta with ``t``, exact up to rounding (no differences).

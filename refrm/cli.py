@@ -1,0 +1,385 @@
+"""The command line: `refrm demo`, `refrm fit`, `refrm score`.
+
+Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0, and 2 for anything that
+could not be read, understood or written, with one line on stderr.
+"""
+
+import io
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refrm import __version__
+from refrm.errors import InputError, RefrmError
+
+if TYPE_CHECKING:
+    from refrm.fit import Record
+
+PATH = click.Path(dir_okay=False, path_type=Path)
+COLUMNS = ("mean score", "spread", "mean margin", "train acc", "held-out acc")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="refrm")
+def cli() -> None:
+    """The loss that trains reward models: see it, fit it, score with it.
+
+    \b
+    Examples:
+      refrm demo                                      why scores inflate, and what stops it
+      refrm fit pairs.npz -o model.npz --center 0.01  fit a linear model to your pairs
+      refrm score model.npz features.npz -o out.npz   score responses with it
+    """
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json and --quiet."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
+    return click.option("--quiet", is_flag=True, help="Print nothing but errors.")(command)
+
+
+@contextmanager
+def progress(total: int, text: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that moves a progress bar to a step; there is a bar only on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda step: bar.update(task, completed=step)
+
+
+def print_table(rows: list[tuple[str, list[float | None]]]) -> None:
+    """Print figures under `COLUMNS`, one named row each."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("objective" if len(rows) > 1 else "")
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for name, figures in rows:
+        table.add_row(name, *("" if x is None else f"{x:.{3 if i >= 3 else 2}f}" for i, x in enumerate(figures)))
+    # In a pipe there is no width to keep to.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def figures(record: "Record") -> list[float | None]:
+    """Return a record's figures in the order of `COLUMNS`."""
+    keys = ("mean_score", "spread", "mean_margin", "accuracy", "heldout_accuracy")
+    return [record.get(key) for key in keys]
+
+
+def finite(value: Any) -> Any:
+    """Return the value with every float that JSON has no word for replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(finite(value), allow_nan=False))
+
+
+def check_outputs(inputs: list[Path | None], outputs: dict[str, Path | None]) -> None:
+    """Refuse, before any work, an output that is an input or another output, or whose directory cannot be written."""
+    taken = {path.resolve(): "an input" for path in inputs if path is not None}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise InputError(f"{option} {path} is also {taken[path.resolve()]}")
+        taken[path.resolve()] = f"the file of {option}"
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise InputError(f"{option} {path}: its directory does not exist or cannot be written")
+
+
+@cli.command()
+@click.option("--steps", default=1500, show_default=True, type=click.IntRange(1), help="Training steps for each objective.")
+@click.option("--coef", default=0.01, show_default=True, help="Weight of both penalties.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of data, start and order.")
+@click.option("--plot", type=PATH, default=Path("refrm-demo.png"), show_default=True, help="Where to write the plot.")
+@click.option("--no-plot", is_flag=True, help="Write no plot.")
+@output_options
+def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json: bool, quiet: bool) -> None:
+    """See reward scores inflate, and what stops it.
+
+    Trains one MLP three times, from the same start on the same pairs: with the pairwise loss alone, with the squared
+    sum, and with the squared difference, the mistake.
+
+    \b
+    Examples:
+      refrm demo
+      refrm demo --coef 0.1 --steps 3000 --plot inflation.png
+      refrm demo --json --no-plot
+    """
+    from refrm.demo import explain, train
+    from refrm.losses import check_number
+
+    check_number("--coef", coef, 0.0, open_low=True)
+    where = None if no_plot else plot
+    check_outputs([], {"--plot": where})
+    done = {"runs": 0, "last": 0.0}
+    with progress(3 * steps, "training three times", quiet or as_json) as moved:
+
+        def follow(record: "Record") -> None:
+            done["runs"] += record["step"] < done["last"]
+            done["last"] = record["step"]
+            moved(int(done["runs"] * steps + record["step"]))
+
+        results = train(coef, steps, seed, follow)
+    sentences = explain(results, coef)
+    if where is not None:
+        from refrm.plots import plot_training
+
+        histories = {name: result.history for name, result in results.items()}
+        plot_training(where, histories, f"Why scores inflate, and what stops it (lambda = {coef:g})")
+    last = {name: result.history[-1] for name, result in results.items()}
+    if as_json:
+        print_json({"coef": coef, "steps": steps, "seed": seed, "results": last, "sentences": sentences, "plot": where and str(where)})
+    elif not quiet:
+        print_table([(name, figures(record)) for name, record in last.items()])
+        click.echo("\n\n".join(sentences))
+        if where is not None:
+            click.echo(f"\nplot: {where}")
+
+
+SOLVER_OPTIONS = {
+    "newton": {"steps": "max_iter", "tol": "tol"},
+    "lbfgs": {"steps": "max_iter", "tol": "tol"},
+    "sgd": {"steps": "steps", "lr": "lr", "momentum": "momentum", "batch_size": "batch_size", "weight_decay": "weight_decay"},
+    "adam": {"steps": "steps", "lr": "lr", "batch_size": "batch_size", "weight_decay": "weight_decay"},
+}
+MODEL_OPTIONS = {"linear": ("bias",), "mlp": ("bias", "hidden", "activation")}
+
+
+def build(model: str, solver: str | None, settings: dict[str, Any], shared: dict[str, Any]) -> Any:
+    """Return the estimator for the options that were given (not None); one that does not apply is refused."""
+    from refrm import fit as solvers
+    from refrm.estimators import LinearRewardModel, MLPRewardModel
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    solver = solver or ("newton" if model == "linear" else "adam")
+    if model == "mlp" and solver == "newton":
+        raise InputError("--solver newton is for the linear model; use lbfgs, sgd or adam")
+    known, shape = SOLVER_OPTIONS[solver], MODEL_OPTIONS[model]
+    for name in given:
+        if name not in known and name not in shape:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} does not apply to --model {model} with --solver {solver}")
+    named = {"newton": solvers.Newton, "lbfgs": solvers.LBFGS, "sgd": solvers.SGD, "adam": solvers.Adam}
+    chosen = named[solver](**{known[name]: value for name, value in given.items() if name in known})
+    form = {name: value for name, value in given.items() if name in shape}
+    if model == "linear":
+        return LinearRewardModel(solver=chosen, **shared, **form)
+    if "bias" in form:
+        form["head_bias"] = form.pop("bias")
+    return MLPRewardModel(solver=chosen, **shared, **form)
+
+
+def widths(text: str | None) -> tuple[int, ...] | None:
+    """Return the hidden widths of "256,64"."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--hidden must be integers such as 256,64, got {text!r}") from None
+
+
+def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
+    """Return one array of a file, or say which there are."""
+    if name not in arrays:
+        raise InputError(f"{option}: {path} has no array {name!r}; it has {', '.join(arrays) or 'none'}")
+    return arrays[name]
+
+
+@cli.command()
+@click.argument("pairs", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help="Where to write the model (.npz).")
+@click.option("--chosen", default="chosen", show_default=True, help="Name of the array of chosen responses, shape (N, features).")
+@click.option("--rejected", default="rejected", show_default=True, help="Name of the array of rejected responses.")
+@click.option("--weight", help="Name of an array of weights, shape (N,).")
+@click.option("--model", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True)
+@click.option("--hidden", help="Widths of the hidden layers of the MLP, such as 256,64.")
+@click.option("--activation", type=click.Choice(["gelu", "relu", "tanh", "softplus"]), help="Of the MLP.")
+@click.option("--bias", is_flag=True, default=None, help="Give the output a bias.")
+@click.option("--center", default=0.0, show_default=True, metavar="COEF", help="Weight of mean (r_w + r_l)^2.")
+@click.option("--margin", default=0.0, show_default=True, help="Margin inside the sigmoid.")
+@click.option("--label-smoothing", default=0.0, show_default=True, help="Probability of a flipped label, below 0.5.")
+@click.option("--solver", type=click.Choice(list(SOLVER_OPTIONS)), help="Default: newton for linear, adam for mlp.")
+@click.option("--steps", type=int, help="Steps of sgd and adam, most iterations of newton and lbfgs.")
+@click.option("--tol", type=float, help="Gradient norm at which newton and lbfgs stop.")
+@click.option("--lr", type=float, help="Learning rate of sgd and adam.")
+@click.option("--momentum", type=float, help="Momentum of sgd.")
+@click.option("--batch-size", type=int, help="Pairs in a batch of sgd and adam.")
+@click.option("--weight-decay", type=float, help="Decoupled weight decay of sgd and adam.")
+@click.option("--held-out", default=0.0, show_default=True, metavar="SHARE", help="Share of the pairs to hold out, in [0, 1).")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of split, start and order.")
+@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option("--record-every", type=click.IntRange(1), help="Steps between records; default: 1 or a hundredth of the steps.")
+@click.option("--checkpoint", type=PATH, help="Save the state here as the fit goes on.")
+@click.option("--checkpoint-every", default=100, show_default=True, type=click.IntRange(1), help="Steps between saves.")
+@click.option("--resume", is_flag=True, help="Go on from --checkpoint if it exists; ends at the same bits.")
+@click.option("--log", type=PATH, help="JSON-lines log of every record; default: MODEL.jsonl.")
+@click.option("--plot", type=PATH, help="Plot of the training; default: MODEL.png.")
+@click.option("--no-plot", is_flag=True, help="Write no plot.")
+@output_options
+def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Fit a reward model to the pairs in PAIRS.npz.
+
+    \b
+    Examples:
+      refrm fit pairs.npz -o model.npz
+      refrm fit pairs.npz -o model.npz --center 0.01 --held-out 0.2
+      refrm fit pairs.npz -o model.npz --model mlp --hidden 256 --lr 1e-3 --steps 4000
+      refrm fit pairs.npz -o model.npz --model mlp --checkpoint run.npz --resume
+      refrm fit pairs.npz -o model.npz --chosen good --rejected bad --json
+    """
+    import numpy as np
+
+    from refrm.errors import FitWarning
+    from refrm.estimators import stack_pairs
+    from refrm.files import read_npz, write_atomic
+    from refrm.losses import check_number
+
+    share = check_number("--held-out", options["held_out"], 0.0, 1.0)
+    log, plot = options["log"] or output.with_suffix(".jsonl"), options["plot"] or output.with_suffix(".png")
+    plot = None if options["no_plot"] else plot
+    check_outputs([pairs], {"-o": output, "--log": log, "--plot": plot, "--checkpoint": options["checkpoint"]})
+    if options["resume"] and options["checkpoint"] is None:
+        raise InputError("--resume needs --checkpoint")
+    solver_names = ("steps", "tol", "lr", "momentum", "batch_size", "weight_decay", "bias", "activation")
+    settings = {name: options[name] for name in solver_names} | {"hidden": widths(options["hidden"])}
+    shared = {name: options[name] for name in ("center", "margin", "label_smoothing", "seed", "dtype")}
+    estimator = build(options["model"], options["solver"], settings, shared)
+
+    arrays = read_npz(pairs)
+    X = stack_pairs(array_of(arrays, options["chosen"], "--chosen", pairs), array_of(arrays, options["rejected"], "--rejected", pairs))
+    weight = None if options["weight"] is None else array_of(arrays, options["weight"], "--weight", pairs)
+    if weight is not None and np.shape(weight) != (len(X),):
+        raise InputError(f"--weight {options['weight']} must have shape ({len(X)},), got {np.shape(weight)}")
+    order = np.random.default_rng(options["seed"]).permutation(len(X))
+    held, seen = np.sort(order[: round(share * len(X))]), np.sort(order[round(share * len(X)) :])
+    if not len(seen):
+        raise InputError(f"--held-out {share:g} leaves no pair of {len(X)} to train on")
+    total = getattr(estimator.solver, "steps", None) or estimator.solver.max_iter
+    every = options["record_every"] or (max(1, total // 100) if hasattr(estimator.solver, "steps") else 1)
+    with progress(total, "fitting", quiet or as_json) as moved, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)  # the message is printed below
+        estimator.fit(
+            X[seen],
+            sample_weight=None if weight is None else weight[seen],
+            heldout=X[held] if len(held) else None,
+            record_every=every,
+            checkpoint=options["checkpoint"],
+            checkpoint_every=options["checkpoint_every"],
+            resume=options["resume"],
+            callback=lambda record: moved(int(record["step"])),
+        )
+    result = estimator.result_
+    estimator.save(output)
+    write_atomic(log, "".join(json.dumps(finite(record)) + "\n" for record in result.history).encode())
+    if plot is not None:
+        from refrm.plots import plot_training
+
+        plot_training(plot, {"training": result.history}, f"{type(estimator).__name__}, lambda = {options['center']:g}")
+    last = result.history[-1]
+    if as_json:
+        about = {"stop": result.stop, "message": result.message, "steps": result.steps, "undetermined": result.undetermined}
+        print_json({**about, "pairs": len(seen), "held_out": len(held), "last": last, "model": str(output), "log": str(log)})
+    elif not quiet:
+        print_table([(f"{len(seen)} pairs", figures(last))])
+        click.echo(f"{result.message}.")
+        if result.undetermined:
+            click.echo(f"The data leave {result.undetermined} of {estimator.model_.n_params} directions undetermined; they stay at 0.")
+        click.echo(f"model: {output}, log: {log}" + (f", plot: {plot}" if plot else ""))
+
+
+@cli.command()
+@click.argument("model", type=PATH)
+@click.argument("features", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help="Where to write the scores: .npz, or .csv.")
+@click.option("--array", "names", multiple=True, help="Array to score (may be repeated); default: all of the model's width.")
+@output_options
+def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Score the responses in FEATURES.npz with a fitted model.
+
+    \b
+    Examples:
+      refrm score model.npz features.npz -o scores.npz
+      refrm score model.npz pairs.npz -o scores.csv --array chosen
+    """
+    import numpy as np
+
+    from refrm.estimators import load
+    from refrm.files import read_npz, write_atomic
+
+    if output.suffix not in (".npz", ".csv"):
+        raise InputError(f"-o must end in .npz or .csv, got {output}")
+    check_outputs([model, features], {"-o": output})
+    estimator, arrays = load(model), read_npz(features)
+    p = estimator.n_features_in_
+    names = names or tuple(name for name, array in arrays.items() if array.ndim == 2 and array.shape[1] == p)
+    if not names:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise InputError(f"{features} has no array of shape (M, {p}), the model's width; it has {shapes or 'none'}")
+    scores = {}
+    for name in names:
+        try:
+            scores[name] = estimator.predict(array_of(arrays, name, "--array", features))
+        except InputError as error:
+            raise InputError(f"array {name}: {error}") from None
+    if output.suffix == ".csv":
+        lines = [f"{name},{i},{float(r)!r}\n" for name, rs in scores.items() for i, r in enumerate(rs)]
+        data = ("array,index,score\n" + "".join(lines)).encode()
+    else:
+        buffer = io.BytesIO()
+        np.savez(buffer, **scores)
+        data = buffer.getvalue()
+    write_atomic(output, data)
+    about = {name: {"count": len(r), "mean": float(np.mean(r)), "std": float(np.std(r))} for name, r in scores.items()}
+    if as_json:
+        print_json({"arrays": about, "output": str(output)})
+    elif not quiet:
+        for name, stats in about.items():
+            click.echo(f"{name}: {stats['count']} scores, mean {stats['mean']:.4g}, standard deviation {stats['std']:.4g}")
+        click.echo(f"scores: {output}")
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line; whatever the user can mend becomes one line on stderr and exit code 2."""
+    try:
+        cli.main(arguments, prog_name="refrm", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        print("refrm: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (click.ClickException, RefrmError, MemoryError) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error) or type(error).__name__
+        print(f"refrm: error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,464 @@
+"""The theorems as properties: each holds on refrm for every drawn input, and rejects the mutants named beside it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mutants import (
+    DetachedCurvature,
+    DetachedRejected,
+    ForgetsRejected,
+    ForgetsRejectedMLP,
+    HalvedGradient,
+    MinusSquaredSum,
+    MissingLog,
+    NormalisedArgument,
+    OneSided,
+    SquaredDifference,
+    SummedBatch,
+    WrongSlopeSign,
+)
+
+from refrm import (
+    LBFGS,
+    MLP,
+    SGD,
+    BradleyTerry,
+    InputError,
+    Linear,
+    Newton,
+    Objective,
+    SquaredSum,
+    SumOfSquares,
+    SumToZero,
+    check_gradient,
+    load_baseball,
+    make_pairs,
+    minimize,
+)
+from refrm import theorems as t
+from refrm.testing import score_pairs
+from refrm.theorems import PAIRWISE, U
+
+BACKENDS = pytest.mark.parametrize("backend", ["numba", "numpy"])
+
+
+class On:
+    """A loss bound to one backend."""
+
+    def __init__(self, loss, backend):
+        self.loss, self.backend = loss, backend
+
+    def value_and_grad(self, r_w, r_l):
+        return self.loss.value_and_grad(r_w, r_l, backend=self.backend)
+
+    def hessian(self, r_w, r_l):
+        return self.loss.hessian(r_w, r_l, backend=self.backend)
+
+
+moderate = score_pairs(max_magnitude=1e6)
+small = score_pairs(max_magnitude=30.0, max_size=5)
+shifts = st.floats(-1e9, 1e9)
+margins = st.floats(-20, 20)
+smoothings = st.floats(0, 0.49)
+coefs = st.floats(1e-3, 10)
+
+
+@st.composite
+def problems(draw, max_pairs=12, max_features=4):
+    """Features of chosen and rejected responses, and a generator for what else is random."""
+    n, p = draw(st.integers(1, max_pairs)), draw(st.integers(1, max_features))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    size = draw(st.sampled_from([0.1, 1.0, 10.0]))
+    common = size * draw(st.sampled_from([0.0, 1.0])) * rng.standard_normal((n, p))
+    return size * rng.standard_normal((n, p)) + common, size * rng.standard_normal((n, p)) + common, rng
+
+
+def scores(*pairs):
+    return np.array([w for w, _ in pairs], float), np.array([v for _, v in pairs], float)
+
+
+EXAMPLE = scores((1.0, -1.0), (2.0, 0.5), (-1.5, 0.25), (3.0, 3.0))
+
+
+# --- T1: shift invariance ----------------------------------------------------------------------------------------
+
+
+@BACKENDS
+@given(moderate, shifts, margins, smoothings)
+def test_t1_shift_invariance_of_scores(backend, pair, shift, margin, smoothing):
+    assert t.shift_invariance(On(BradleyTerry(margin, smoothing), backend), *pair, shift).holds
+
+
+@given(moderate, st.data())
+def test_t1_holds_with_a_shift_per_pair(pair, data):
+    shift = np.array(data.draw(st.lists(shifts, min_size=len(pair[0]), max_size=len(pair[0]))))
+    assert t.shift_invariance(PAIRWISE, *pair, shift).holds
+
+
+def test_t1_the_pair_the_project_is_named_for():
+    for w, v in ((500.0, 498.0), (1e6, 1e6 - 2)):
+        assert PAIRWISE.value_and_grad([w], [v]) == PAIRWISE.value_and_grad([1.0], [-1.0])
+
+
+@pytest.mark.parametrize("mutant", [NormalisedArgument(), PAIRWISE + 0.01 * SquaredSum(), PAIRWISE + 0.01 * OneSided(), DetachedRejected()])
+def test_t1_rejects(mutant):
+    assert t.shift_invariance(PAIRWISE, *EXAMPLE, 7.0).holds
+    assert not t.shift_invariance(mutant, *EXAMPLE, 7.0).holds
+
+
+def bias_gradient(objective, theta):
+    """The derivative along an output bias, which T1 makes zero, and the rounding of its 2N-term sum of |terms| <= 1/N each."""
+    return abs(objective.value_and_grad(theta)[1][-1]), 2 * len(objective) * U * 2
+
+
+@pytest.mark.parametrize("model", [lambda p: Linear(p, True), lambda p: MLP(p, (5, 3), "tanh", True)], ids=["linear", "mlp"])
+@given(problems(), shifts)
+def test_t1_on_models(model, problem, shift):
+    chosen, rejected, rng = problem
+    objective = Objective(model(chosen.shape[1]), PAIRWISE, chosen, rejected)
+    theta = rng.standard_normal(objective.model.n_params)
+    residual, bound = bias_gradient(objective, theta)
+    assert residual <= bound
+    assert t.shift_invariance(PAIRWISE, *objective.scores(theta), shift).holds
+
+
+@pytest.mark.parametrize("model", [Linear(4, True), MLP(4, (8,), "gelu", True)], ids=["linear", "mlp"])
+def test_t1_along_a_training_the_bias_stays(model):
+    # Each step may move the bias by lr times the rounding of bias_gradient, and by one rounding of the sum.
+    data, lr, steps = make_pairs(40, 4, shared=3.0), 0.1, 300
+    begin = model.init(3)
+    begin[-1] = 7.0
+    for loss, stays in ((PAIRWISE, True), (PAIRWISE + 0.01 * SquaredSum(), False)):
+        objective = Objective(model, loss, data.chosen, data.rejected)
+        result = minimize(objective, SGD(lr=lr, steps=steps, batch_size=8), theta=begin, record_every=steps)
+        moved = abs(result.theta[-1] - 7.0)
+        assert bool(moved <= steps * (lr * 2 * 8 * U * 2 + 8 * U)) is stays
+
+
+def test_t1_along_a_training_common_features_are_invisible():
+    # On a dyadic grid adding c_i to both responses of pair i leaves every difference of features exact, so that over the reals the two
+    # trainings coincide. Gradient descent with lr <= 2/beta does not amplify errors, so they add up: steps * lr * (rounding of the gradient),
+    # at most 4u(2N + 2p + 8) of its terms, with scores entering through a slope that is 1/4-Lipschitz.
+    rng = np.random.default_rng(5)
+    n, p, steps = 30, 4, 200
+    chosen, rejected, common = (rng.integers(-32, 32, (n, p)) / 16 for _ in range(3))
+    runs = []
+    for add in (0 * common, 8 * common):
+        objective = Objective(Linear(p), PAIRWISE, chosen + add, rejected + add)
+        lr = 1 / t.step_bound(Objective(Linear(p), PAIRWISE, chosen, rejected), 0.0)
+        runs.append((minimize(objective, SGD(lr=lr, steps=steps, batch_size=n), record_every=steps), objective))
+    (plain, _), (moved, objective) = runs
+    largest = np.abs(objective.chosen).max() + np.abs(objective.rejected).max()
+    slope = 1 + 0.25 * largest * np.abs(moved.theta).sum()
+    rounding = 4 * U * (2 * n + 2 * p + 8) * np.sqrt(p) * largest * slope
+    assert np.linalg.norm(plain.theta - moved.theta) <= steps * lr * 2 * rounding
+    assert moved.history[-1]["spread"] > 2 * plain.history[-1]["spread"]  # ... although the scores inflate
+
+
+# --- T2: gradients -----------------------------------------------------------------------------------------------
+
+
+@BACKENDS
+@given(small, margins, smoothings, coefs)
+def test_t2_gradients(backend, pair, margin, smoothing, coef):
+    loss = BradleyTerry(margin, smoothing) + coef * SquaredSum() + coef * SumToZero() + coef * SumOfSquares()
+    assert t.gradients(On(loss, backend), *pair).holds
+
+
+@given(small, margins)
+def test_t2_closed_form(pair, margin):
+    r_w, r_l = pair
+    value, g_w, g_l = (BradleyTerry(margin) + 0.25 * SquaredSum()).value_and_grad(r_w, r_l)
+    z = r_w - r_l - margin
+    # The slope is 1/4-Lipschitz in z, whose rounding is u(|d| + |z|); 8u for the rest.
+    rounding = (U * (np.abs(r_w - r_l) + np.abs(z)) + 8 * U * (1 + np.abs(r_w) + np.abs(r_l))) / len(r_w)
+    assert np.all(np.abs(g_w - (-1 / (1 + np.exp(z)) + 0.5 * (r_w + r_l)) / len(r_w)) <= rounding)
+    assert np.all(np.abs(g_l - (1 / (1 + np.exp(z)) + 0.5 * (r_w + r_l)) / len(r_w)) <= rounding)
+
+
+@pytest.mark.parametrize("mutant", [WrongSlopeSign(), MissingLog(), DetachedRejected(), HalvedGradient(), DetachedCurvature()])
+def test_t2_rejects(mutant):
+    assert not t.gradients(mutant, *EXAMPLE).holds
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(Linear(3), ForgetsRejected(3)), (MLP(3, (4,)), ForgetsRejectedMLP(3, (4,)))])
+def test_t2_rejects_a_model_that_forgets_the_rejected_side(right, wrong):
+    data = make_pairs(6, 3)
+    theta = right.init(1) + 0.1
+    for model, ok in ((right, True), (wrong, False)):
+        objective = Objective(model, PAIRWISE + 0.1 * SquaredSum(), data.chosen, data.rejected)
+        assert check_gradient(objective.value_and_grad, theta).ok is ok
+
+
+# --- T3: decoupling ----------------------------------------------------------------------------------------------
+
+
+@BACKENDS
+@given(moderate, margins, smoothings)
+def test_t3_decoupling(backend, pair, margin, smoothing):
+    pairwise = On(BradleyTerry(margin, smoothing), backend)
+    assert t.decoupling(pairwise, On(SquaredSum(), backend), *pair).holds
+    assert t.decoupling(pairwise, On(SumToZero(), backend), *pair).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), OneSided()])
+def test_t3_rejects(mutant):
+    assert not t.decoupling(PAIRWISE, mutant, *EXAMPLE).holds
+
+
+# --- T5: free scores ---------------------------------------------------------------------------------------------
+
+
+@given(score_pairs(max_magnitude=5.0, max_size=4), st.floats(0, 2), st.floats(0.001, 0.05), st.integers(1, 60))
+def test_t5_free_dynamics(pair, coef, lr, steps):
+    assert t.free_dynamics(PAIRWISE + coef * SquaredSum(), coef, *pair, lr, steps).holds
+
+
+@pytest.mark.parametrize(
+    "mutant", [PAIRWISE + 0.5 * SquaredDifference(), PAIRWISE, PAIRWISE + 0.5 * HalvedGradient(), PAIRWISE + 0.5 * MinusSquaredSum()]
+)
+def test_t5_rejects(mutant):
+    assert t.free_dynamics(PAIRWISE + 0.5 * SquaredSum(), 0.5, *EXAMPLE, 0.05, 50).holds
+    assert not t.free_dynamics(mutant, 0.5, *EXAMPLE, 0.05, 50).holds
+
+
+# --- T6: why scores drift ----------------------------------------------------------------------------------------
+
+
+@given(problems())
+def test_t6_drift(problem):
+    chosen, rejected, rng = problem
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE, chosen, rejected)
+    assert t.drift(objective, rng.standard_normal(chosen.shape[1])).holds
+
+
+def test_t6_rejects_a_penalised_loss():
+    data = make_pairs(50, 4, shared=2.0)
+    for loss, ok in ((PAIRWISE, True), (PAIRWISE + 0.1 * SquaredSum(), False)):
+        objective = Objective(Linear(4), loss, data.chosen, data.rejected)
+        assert t.drift(objective, np.ones(4)).holds is ok
+
+
+# --- T7: bounded mean, along the way -------------------------------------------------------------------------------
+
+
+def along(objective, solver, coef, **options):
+    """Check T7 at every record of a fit; return the largest mean s^2 relative to its bound."""
+    result = minimize(objective, solver, **options)
+    start = result.history[0]["loss"] + result.history[0]["penalty"]
+    worst = 0.0
+    for record in result.history:
+        mean_s2 = 4 * (record["mean_score"] ** 2 + record["spread"] ** 2)
+        worst = max(worst, mean_s2 / (start / coef))
+        assert 4 * record["mean_score"] ** 2 <= mean_s2
+    final = np.add(*objective.scores(result.theta))
+    return worst, t.bounded_mean(final, start, coef).holds, result
+
+
+@given(problems(), coefs)
+def test_t7_bounded_mean_along_gradient_descent(problem, coef):
+    chosen, rejected, rng = problem
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    solver = SGD(lr=1 / t.step_bound(objective, coef), batch_size=len(objective), steps=20)
+    worst, holds, result = along(objective, solver, coef, theta=rng.standard_normal(chosen.shape[1]))
+    assert worst <= 1 + 1e3 * U and holds  # mean s^2 <= J0/coef, and a dozen roundings of each record
+    values = result.column("loss") + result.column("penalty")
+    assert np.all(np.diff(values) <= 64 * U * values[0])  # monotone for this step
+
+
+def test_t7_bounded_mean_along_lbfgs_of_an_mlp():
+    data = make_pairs(60, 5, shared=3.0)
+    for seed in range(3):
+        objective = Objective(MLP(5, (8,), "tanh"), PAIRWISE + 0.05 * SquaredSum(), data.chosen, data.rejected)
+        worst, holds, _ = along(objective, LBFGS(max_iter=60), 0.05, seed=seed)
+        assert worst <= 1 + 1e3 * U and holds
+
+
+@pytest.mark.parametrize("mutant", [PAIRWISE, PAIRWISE + 0.1 * SquaredDifference(), PAIRWISE + 0.1 * SumToZero()])
+def test_t7_rejects(mutant):
+    data = make_pairs(60, 5, shared=20.0)
+    for loss, ok in ((PAIRWISE + 0.1 * SquaredSum(), True), (mutant, False)):
+        objective = Objective(Linear(5), loss, data.chosen, data.rejected)
+        lr = 1 / t.step_bound(Objective(Linear(5), PAIRWISE, data.chosen, data.rejected), 0.1)
+        assert along(objective, SGD(lr=lr, batch_size=60, steps=2000), 0.1, record_every=100)[1] is ok
+
+
+# --- T8: bounded mean, at rest -----------------------------------------------------------------------------------
+
+
+@given(problems(), coefs, st.floats(0, 5))
+def test_t8_universal_bound_linear(problem, coef, margin):
+    chosen, rejected, rng = problem
+    p = chosen.shape[1]
+    objective = Objective(Linear(p), BradleyTerry(margin) + coef * SquaredSum(), chosen, rejected)
+    # The identity behind the theorem holds everywhere ...
+    assert t.universal_bound(objective, rng.standard_normal(p), coef, slice(p), margin).holds
+    # ... and where Newton comes to rest it is the theorem; on separable data the margins grow, and it still holds.
+    result = minimize(objective, Newton(max_iter=30), record_every=30)
+    assert t.universal_bound(objective, result.theta, coef, slice(p), margin).holds
+
+
+@given(problems(max_pairs=8), coefs, st.sampled_from(["relu", "tanh", "gelu", "softplus"]), st.booleans())
+def test_t8_universal_bound_mlp(problem, coef, activation, head_bias):
+    chosen, rejected, rng = problem
+    model = MLP(chosen.shape[1], (6,), activation, head_bias)
+    objective = Objective(model, PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    head = slice(-6 - head_bias, None)
+    assert t.universal_bound(objective, rng.standard_normal(model.n_params), coef, head).holds
+    result = minimize(objective, LBFGS(max_iter=40), seed=1, record_every=40)
+    assert t.universal_bound(objective, result.theta, coef, head).holds
+
+
+def test_t8_the_constant_and_that_it_is_attained():
+    d = np.linspace(-50, 50, 200001)
+    from scipy.special import expit, lambertw
+
+    assert abs(t.W_1_E - lambertw(np.exp(-1)).real) <= 2 * U
+    assert np.max(d * expit(-d)) <= t.W_1_E
+    # One pair with d = 1 + W and s^2 = W/(2*coef): x_w and x_l span the plane, so rest is where both forces balance.
+    coef = 0.25
+    top, s = 1 + t.W_1_E, np.sqrt(t.W_1_E / (2 * coef))
+    objective = Objective(Linear(1), PAIRWISE + coef * SquaredSum(), [[(top + s) / 2]], [[(s - top) / 2]])
+    _, grad = objective.value_and_grad([1.0])
+    assert abs(grad[0]) <= 16 * U  # theta = 1 is the minimiser, and there mean s^2 equals the bound
+    assert t.universal_bound(objective, np.ones(1), coef, slice(1)).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumToZero(), HalvedGradient()])
+def test_t8_rejects(mutant):
+    data = make_pairs(60, 5, shared=20.0)
+    for penalty, ok in ((SquaredSum(), True), (mutant, False)):
+        objective = Objective(Linear(5), PAIRWISE + 0.1 * penalty, data.chosen, data.rejected)
+        theta = minimize(objective, SGD(lr=2e-4, batch_size=60, steps=4000), record_every=4000).theta
+        assert t.universal_bound(objective, theta, 0.1, slice(5)).holds is ok
+
+
+def test_t8_an_unpenalised_bias_centres_exactly():
+    data = make_pairs(80, 4, shared=2.0)
+    objective = Objective(Linear(4, bias=True), PAIRWISE + 0.1 * SquaredSum(), data.chosen, data.rejected)
+    result = minimize(objective, Newton())
+    # dJ/db = 4*coef*mean(s)/... = 0 at rest: |mean s| <= |grad|/(4*coef)*2
+    assert abs(2 * result.history[-1]["mean_score"]) <= result.history[-1]["grad_norm"] / (4 * 0.1) + 16 * U
+
+
+# --- T9: convexity, uniqueness, existence ------------------------------------------------------------------------
+
+
+@given(problems(), coefs)
+def test_t9_linear_hessian(problem, coef):
+    chosen, rejected, rng = problem
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    assert t.linear_hessian(objective, rng.standard_normal(chosen.shape[1]) / 10, coef).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), MinusSquaredSum()])
+def test_t9_rejects(mutant):
+    data = make_pairs(20, 3)
+    for penalty, ok in ((SquaredSum(), True), (mutant, False)):
+        objective = Objective(Linear(3), PAIRWISE + 0.5 * penalty, data.chosen, data.rejected)
+        assert t.linear_hessian(objective, np.ones(3), 0.5).holds is ok
+
+
+@given(st.integers(2, 7), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_t9_free_shifts_are_components(items, games, seed):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(seed)
+    i, j = rng.integers(0, items, (2, games))
+    i, j = i[i != j], j[i != j]
+    if not len(i):
+        i, j = np.array([0]), np.array([1])
+    count, label = connected_components(coo_array((np.ones(len(i)), (i, j)), (items, items)), directed=False)
+    pairs = np.eye(items)[i], np.eye(items)[j]
+    assert t.free_shifts(Objective(Linear(items), PAIRWISE, *pairs), count).holds
+    # With the term, only items that nobody compared stay free.
+    alone = items - len(set(i) | set(j))
+    assert t.free_shifts(Objective(Linear(items), PAIRWISE + 0.1 * SquaredSum(), *pairs), alone).holds
+    assert not t.free_shifts(Objective(Linear(items), PAIRWISE + 0.1 * SquaredSum(), *pairs), count).holds
+
+
+def test_t9_one_minimiser_from_anywhere_with_the_term():
+    season = load_baseball()
+    for coef, undetermined in ((0.0, 1), (0.01, 0)):
+        objective = Objective(Linear(7), PAIRWISE + coef * SquaredSum(), season.chosen, season.rejected, season.weight)
+        results = [minimize(objective, Newton(), theta=start * np.ones(7)) for start in (0.0, 3.0)]
+        assert [r.undetermined for r in results] == [undetermined] * 2
+        apart = np.linalg.norm(results[0].theta - results[1].theta)
+        curvature = np.linalg.eigvalsh(objective.hessian(results[0].theta))[0]
+        if coef:  # strongly convex around the minimiser: |theta - theta*| <= 2*|grad|/curvature, twice
+            assert apart <= 4 * max(r.history[-1]["grad_norm"] for r in results) / curvature + 64 * U
+        else:  # the shift that the data cannot see is kept: 3*sqrt(7)
+            assert abs(apart - 3 * np.sqrt(7)) <= 1e-10 / np.linalg.eigvalsh(objective.hessian(results[0].theta))[1] * 4 + 64 * U
+
+
+def test_t9_antisymmetric_separable_data_diverge_with_the_term():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((15, 3))
+    x[:, 0] = np.abs(x[:, 0]) + 0.1
+    objective = Objective(Linear(3), PAIRWISE + 10.0 * SquaredSum(), x, -x)
+    result = minimize(objective, Newton())
+    assert result.stop == "separable" and result.history[-1]["penalty"] == 0.0
+    assert result.history[-1]["mean_margin"] > 5
+
+
+# --- T10: the printed sign ---------------------------------------------------------------------------------------
+
+
+@given(score_pairs(max_magnitude=5.0, max_size=4), st.floats(0.01, 2), st.integers(1, 60))
+def test_t10_printed_sign_inflates(pair, coef, steps):
+    assert t.printed_sign(PAIRWISE + coef * MinusSquaredSum(), coef, *pair, 0.05, steps).holds
+
+
+def test_t10_rejects_the_right_sign_and_refrm_refuses_the_wrong_one():
+    assert not t.printed_sign(PAIRWISE + 0.5 * SquaredSum(), 0.5, *EXAMPLE, 0.05, 50).holds
+    with pytest.raises(InputError, match=r"coefficient .* got -0\.01"):
+        PAIRWISE + -0.01 * SquaredSum()
+    # Unbounded below: the deeper the further s moves.
+    loss = PAIRWISE + 0.01 * MinusSquaredSum()
+    values = [loss.value([c + 1.0], [c - 1.0]) for c in (0.0, 10.0, 1e3, 1e6)]
+    assert np.all(np.diff(values) < 0) and values[-1] < -1e9
+
+
+# --- T12: batch-wise sum-to-zero ---------------------------------------------------------------------------------
+
+
+@given(moderate)
+def test_t12_jensen(pair):
+    assert t.jensen(*pair).holds
+
+
+@given(score_pairs(max_magnitude=1e3, min_size=1, max_size=7), st.data())
+def test_t12_batch_expectation(pair, data):
+    size = data.draw(st.integers(1, len(pair[0])))
+    assert t.batch_expectation(SumToZero(), *pair, size).holds
+
+
+@pytest.mark.parametrize("mutant", [SummedBatch(), SquaredSum()])
+def test_t12_rejects(mutant):
+    assert t.batch_expectation(SumToZero(), *EXAMPLE, 2).holds
+    assert not t.batch_expectation(mutant, *EXAMPLE, 2).holds
+
+
+# --- T13: what a shift costs in floating point ---------------------------------------------------------------------
+
+
+@given(score_pairs(dtype=np.float32, max_magnitude=1e4), st.floats(-1e6, 1e6, width=32))
+def test_t13_shift_cost_float32(pair, shift):
+    assert t.shift_cost(*pair, shift, 2.0**-24).holds
+
+
+@given(st.data())
+def test_t13_shift_cost_float16(data):
+    values = st.floats(-100, 100, width=16)
+    w, v = (np.array(data.draw(st.lists(values, min_size=3, max_size=3)), np.float16) for _ in range(2))
+    assert t.shift_cost(w, v, data.draw(st.floats(-1000, 1000, width=16)), 2.0**-11).holds
+
+
+def test_t13_rejects_exact_invariance_and_half_the_cost():
+    # +0.1 and -0.1 around 1000 in float16, whose spacing there is 1/2: the margin 0.2 becomes 0.
+    w, v = np.array([0.1, 0.3], np.float16), np.array([-0.1, -0.2], np.float16)
+    assert t.shift_cost(w, v, 1000.0, 2.0**-11).holds
+    assert not t.shift_cost(w, v, 1000.0, 2.0**-14).holds  # the margin moved by more than a finer format could
+    assert (w + np.float16(1000) == v + np.float16(1000))[0]
