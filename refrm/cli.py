@@ -1,7 +1,7 @@
 """The command line: `refrm demo`, `refrm fit`, `refrm score`.
 
-Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0, and 2 for anything that
-could not be read, understood or written, with one line on stderr.
+Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0, and
+2 for anything that could not be read, understood or written, with one line on stderr.
 """
 
 import io
@@ -111,7 +111,9 @@ def check_outputs(inputs: list[Path | None], outputs: dict[str, Path | None]) ->
 
 
 @cli.command()
-@click.option("--steps", default=1500, show_default=True, type=click.IntRange(1), help="Training steps for each objective.")
+@click.option(
+    "--steps", default=1500, show_default=True, type=click.IntRange(1), help="Training steps for each objective."
+)
 @click.option("--coef", default=0.01, show_default=True, help="Weight of both penalties.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of data, start and order.")
 @click.option("--plot", type=PATH, default=Path("refrm-demo.png"), show_default=True, help="Where to write the plot.")
@@ -152,7 +154,16 @@ def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json:
         plot_training(where, histories, f"Why scores inflate, and what stops it (lambda = {coef:g})")
     last = {name: result.history[-1] for name, result in results.items()}
     if as_json:
-        print_json({"coef": coef, "steps": steps, "seed": seed, "results": last, "sentences": sentences, "plot": where and str(where)})
+        print_json(
+            {
+                "coef": coef,
+                "steps": steps,
+                "seed": seed,
+                "results": last,
+                "sentences": sentences,
+                "plot": where and str(where),
+            }
+        )
     elif not quiet:
         print_table([(name, figures(record)) for name, record in last.items()])
         click.echo("\n\n".join(sentences))
@@ -163,7 +174,13 @@ def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json:
 SOLVER_OPTIONS = {
     "newton": {"steps": "max_iter", "tol": "tol"},
     "lbfgs": {"steps": "max_iter", "tol": "tol"},
-    "sgd": {"steps": "steps", "lr": "lr", "momentum": "momentum", "batch_size": "batch_size", "weight_decay": "weight_decay"},
+    "sgd": {
+        "steps": "steps",
+        "lr": "lr",
+        "momentum": "momentum",
+        "batch_size": "batch_size",
+        "weight_decay": "weight_decay",
+    },
     "adam": {"steps": "steps", "lr": "lr", "batch_size": "batch_size", "weight_decay": "weight_decay"},
 }
 MODEL_OPTIONS = {"linear": ("bias",), "mlp": ("bias", "hidden", "activation")}
@@ -213,7 +230,9 @@ def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
 @cli.command()
 @click.argument("pairs", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help="Where to write the model (.npz).")
-@click.option("--chosen", default="chosen", show_default=True, help="Name of the array of chosen responses, shape (N, features).")
+@click.option(
+    "--chosen", default="chosen", show_default=True, help="Name of the array of chosen responses, shape (N, features)."
+)
 @click.option("--rejected", default="rejected", show_default=True, help="Name of the array of rejected responses.")
 @click.option("--weight", help="Name of an array of weights, shape (N,).")
 @click.option("--model", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True)
@@ -230,10 +249,14 @@ def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
 @click.option("--momentum", type=float, help="Momentum of sgd.")
 @click.option("--batch-size", type=int, help="Pairs in a batch of sgd and adam.")
 @click.option("--weight-decay", type=float, help="Decoupled weight decay of sgd and adam.")
-@click.option("--held-out", default=0.0, show_default=True, metavar="SHARE", help="Share of the pairs to hold out, in [0, 1).")
+@click.option(
+    "--held-out", default=0.0, show_default=True, metavar="SHARE", help="Share of the pairs to hold out, in [0, 1)."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of split, start and order.")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
-@click.option("--record-every", type=click.IntRange(1), help="Steps between records; default: 1 or a hundredth of the steps.")
+@click.option(
+    "--record-every", type=click.IntRange(1), help="Steps between records; default: 1 or a hundredth of the steps."
+)
 @click.option("--checkpoint", type=PATH, help="Save the state here as the fit goes on.")
 @click.option("--checkpoint-every", default=100, show_default=True, type=click.IntRange(1), help="Steps between saves.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint if it exists; ends at the same bits.")
@@ -271,7 +294,10 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
     estimator = build(options["model"], options["solver"], settings, shared)
 
     arrays = read_npz(pairs)
-    X = stack_pairs(array_of(arrays, options["chosen"], "--chosen", pairs), array_of(arrays, options["rejected"], "--rejected", pairs))
+    X = stack_pairs(
+        array_of(arrays, options["chosen"], "--chosen", pairs),
+        array_of(arrays, options["rejected"], "--rejected", pairs),
+    )
     weight = None if options["weight"] is None else array_of(arrays, options["weight"], "--weight", pairs)
     if weight is not None and np.shape(weight) != (len(X),):
         raise InputError(f"--weight {options['weight']} must have shape ({len(X)},), got {np.shape(weight)}")
@@ -302,13 +328,17 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
         plot_training(plot, {"training": result.history}, f"{type(estimator).__name__}, lambda = {options['center']:g}")
     last = result.history[-1]
     if as_json:
-        about = {"stop": result.stop, "message": result.message, "steps": result.steps, "undetermined": result.undetermined}
-        print_json({**about, "pairs": len(seen), "held_out": len(held), "last": last, "model": str(output), "log": str(log)})
+        about = {"stop": result.stop, "message": result.message, "steps": result.steps}
+        counts = {"pairs": len(seen), "held_out": len(held), "undetermined": result.undetermined}
+        files = {"model": str(output), "log": str(log), "plot": plot and str(plot)}
+        print_json({**about, **counts, "last": last, **files})
     elif not quiet:
         print_table([(f"{len(seen)} pairs", figures(last))])
         click.echo(f"{result.message}.")
         if result.undetermined:
-            click.echo(f"The data leave {result.undetermined} of {estimator.model_.n_params} directions undetermined; they stay at 0.")
+            click.echo(
+                f"The data leave {result.undetermined} of {estimator.model_.n_params} directions undetermined; they stay at 0."
+            )
         click.echo(f"model: {output}, log: {log}" + (f", plot: {plot}" if plot else ""))
 
 
@@ -316,7 +346,9 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
 @click.argument("model", type=PATH)
 @click.argument("features", type=PATH)
 @click.option("-o", "--output", required=True, type=PATH, help="Where to write the scores: .npz, or .csv.")
-@click.option("--array", "names", multiple=True, help="Array to score (may be repeated); default: all of the model's width.")
+@click.option(
+    "--array", "names", multiple=True, help="Array to score (may be repeated); default: all of the model's width."
+)
 @output_options
 def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Score the responses in FEATURES.npz with a fitted model.
@@ -351,7 +383,7 @@ def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_
         data = ("array,index,score\n" + "".join(lines)).encode()
     else:
         buffer = io.BytesIO()
-        np.savez(buffer, **scores)
+        np.savez(buffer, **scores)  # type: ignore[arg-type]
         data = buffer.getvalue()
     write_atomic(output, data)
     about = {name: {"count": len(r), "mean": float(np.mean(r)), "std": float(np.std(r))} for name, r in scores.items()}
@@ -359,7 +391,9 @@ def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_
         print_json({"arrays": about, "output": str(output)})
     elif not quiet:
         for name, stats in about.items():
-            click.echo(f"{name}: {stats['count']} scores, mean {stats['mean']:.4g}, standard deviation {stats['std']:.4g}")
+            click.echo(
+                f"{name}: {stats['count']} scores, mean {stats['mean']:.4g}, standard deviation {stats['std']:.4g}"
+            )
         click.echo(f"scores: {output}")
 
 

@@ -11,7 +11,9 @@ from refrm.spec import Array, sigmoid
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Preference pairs: features of shape (N, p) and, where it is known, the true reward of each response, shape (N,)."""
+    """Preference pairs: features of shape (N, p) and, where it is known, the true reward of each response, shape
+    (N,).
+    """
 
     chosen: Array
     rejected: Array
@@ -21,16 +23,20 @@ class Pairs:
     names: tuple[str, ...] = ()
 
 
-def make_pairs(n_pairs: int = 1000, n_features: int = 32, *, shared: float = 2.0, strength: float = 2.0, seed: int = 0) -> Pairs:
-    """Return synthetic pairs whose two responses share features, so that scores drift under the pairwise loss alone (T6).
+def make_pairs(
+    n_pairs: int = 1000, n_features: int = 32, *, shared: float = 2.0, strength: float = 2.0, seed: int = 0
+) -> Pairs:
+    """Return synthetic pairs whose two responses share features, so that scores drift under the pairwise loss alone
+    (T6).
 
-    With u and v two random orthogonal unit vectors, the features of both responses of a pair contain the same part of their prompt,
-    shared*((1 + z)*u + z*v) with z ~ N(0, 1), and each adds its own a ~ N(0, I) without a component along v. The true reward of a response is
-    strength*u.a; the prompt adds nothing to it. The chosen response is drawn with probability sigma(difference of true rewards).
+    With u and v two random orthogonal unit vectors, the features of both responses of a pair contain the same part of
+    their prompt, shared*((1 + z)*u + z*v) with z ~ N(0, 1), and each adds its own a ~ N(0, I) without a component
+    along v. The true reward of a response is strength*u.a; the prompt adds nothing to it. The chosen response is
+    drawn with probability sigma(difference of true rewards).
 
-    A model learns u from the differences, and u also scores the prompt: the mean score drifts by about shared*|w|, and z spreads
-    the pair means. The differences say nothing about v, so nothing in the pairwise loss subtracts that part again, although -v and a bias would do
-    so at no cost to any margin; a penalty on r_w + r_l finds them.
+    A model learns u from the differences, and u also scores the prompt: the mean score drifts by about shared*|w|,
+    and z spreads the pair means. The differences say nothing about v, so nothing in the pairwise loss subtracts that
+    part again, although -v and a bias would do so at no cost to any margin; a penalty on r_w + r_l finds them.
 
     Parameters
     ----------
@@ -72,10 +78,11 @@ def make_pairs(n_pairs: int = 1000, n_features: int = 32, *, shared: float = 2.0
 
 
 def load_baseball() -> Pairs:
-    """Return the 1987 American League season, East division: one-hot teams, one row per ordered pair of teams, weighted by wins.
+    """Return the 1987 American League season, East division: one-hot teams, one row per ordered pair of teams,
+    weighted by wins.
 
-    From Agresti, Categorical Data Analysis. Teams: Milwaukee, Detroit, Toronto, New York, Boston, Cleveland, Baltimore. The published
-    maximum-likelihood abilities relative to Baltimore are 1.58 1.44 1.29 1.25 1.11 0.68 0.
+    From Agresti, Categorical Data Analysis. Teams: Milwaukee, Detroit, Toronto, New York, Boston, Cleveland,
+    Baltimore. The published maximum-likelihood abilities relative to Baltimore are 1.58 1.44 1.29 1.25 1.11 0.68 0.
     """
     names = ("Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore")
     wins = np.array(

@@ -1,6 +1,5 @@
 """The demonstration: one model, one data set, three objectives; why scores inflate and what stops it."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +18,9 @@ PLAIN, CENTRED, MISTAKEN = "pairwise loss alone", "+ (r_w + r_l)^2", "+ (r_w - r
 
 @dataclass(frozen=True)
 class SquaredDifference(Term):
-    """The mistake, here to be seen failing: mean (r_w - r_l)^2 for (r_w + r_l)^2 (first draft of huggingface/trl#1932)."""
+    """The mistake, here to be seen failing: mean (r_w - r_l)^2 for (r_w + r_l)^2 (first draft of
+    huggingface/trl#1932).
+    """
 
     quadratic: ClassVar[tuple[float, float, float]] = (1.0, 0.0, 0.0)
 
@@ -39,8 +40,12 @@ def train(coef: float, steps: int, seed: int, callback: Callable[[Record], None]
     }
     results = {}
     for name, loss in losses.items():
-        seen, held = (Objective(model, loss, data.chosen[i], data.rejected[i]) for i in (slice(1600), slice(1600, None)))
-        results[name] = minimize(seen, solver, heldout=held, seed=seed, record_every=max(1, steps // 60), callback=callback)
+        seen, held = (
+            Objective(model, loss, data.chosen[i], data.rejected[i]) for i in (slice(1600), slice(1600, None))
+        )
+        results[name] = minimize(
+            seen, solver, heldout=held, seed=seed, record_every=max(1, steps // 60), callback=callback
+        )
     return results
 
 
@@ -48,20 +53,22 @@ def explain(results: dict[str, FitResult], coef: float) -> list[str]:
     """Answer "why did the scores inflate, and what stopped it" in three sentences with the run's own numbers."""
     first = results[PLAIN].history[0]
     plain, centred, mistaken = (results[name].history[-1] for name in (PLAIN, CENTRED, MISTAKEN))
-    size = {
-        name: math.sqrt(4 * (r["mean_score"] ** 2 + r["spread"] ** 2)) for name, r in zip(results, (plain, centred, mistaken), strict=True)
-    }
+    last = {PLAIN: plain, CENTRED: centred, MISTAKEN: mistaken}
+    size = {name: 4 * (r["mean_score"] ** 2 + r["spread"] ** 2) for name, r in last.items()}  # mean s^2
     start = results[CENTRED].history[0]
     bound = (start["loss"] + start["penalty"]) / coef
-    within = "keeps" if size[CENTRED] ** 2 <= bound else "has not yet brought"
+    within = "keeps" if size[CENTRED] <= bound else "has not yet brought"
     margin = "smaller" if mistaken["mean_margin"] < centred["mean_margin"] else "no smaller"
     return [
-        f"The pairwise loss sees only r_w - r_l, so nothing in it holds the sum s = r_w + r_l (T1): learning the margin moved features that"
-        f" both responses share (T6), and the mean score went from {first['mean_score']:.2f} to {plain['mean_score']:.2f}"
-        f" with pair means spread by {plain['spread']:.2f}.",
-        f"Adding {coef:g}*(r_w + r_l)^2 pulls on s alone and puts no force on the margin (T3): it {within} mean s^2 = {size[CENTRED] ** 2:.3g} within"
-        f" J0/lambda = {bound:.3g} (T7), where the plain loss has {size[PLAIN] ** 2:.3g}, with the mean score at {centred['mean_score']:.2f},"
-        f" the spread at {centred['spread']:.2f} and held-out accuracy {centred['heldout_accuracy']:.3f} (plain: {plain['heldout_accuracy']:.3f}).",
-        f"The squared difference, {coef:g}*(r_w - r_l)^2, is the mistake: it pulls on the margin, {mistaken['mean_margin']:.2f}, {margin} than the"
-        f" {centred['mean_margin']:.2f} of the squared sum, and nothing in it holds s: mean s^2 = {size[MISTAKEN] ** 2:.3g}.",
+        "The pairwise loss sees only r_w - r_l, so nothing in it holds the sum s = r_w + r_l (T1): learning the margin"
+        " moved features that both responses share (T6), and the mean score went from"
+        f" {first['mean_score']:.2f} to {plain['mean_score']:.2f} with pair means spread by {plain['spread']:.2f}.",
+        f"Adding {coef:g}*(r_w + r_l)^2 pulls on s alone and puts no force on the margin (T3): it {within}"
+        f" mean s^2 = {size[CENTRED]:.3g} within J0/lambda = {bound:.3g} (T7), where the plain loss has"
+        f" {size[PLAIN]:.3g}, with the mean score at {centred['mean_score']:.2f} and the spread at"
+        f" {centred['spread']:.2f}; held-out accuracy is {centred['heldout_accuracy']:.3f}"
+        f" (plain: {plain['heldout_accuracy']:.3f}).",
+        f"The squared difference, {coef:g}*(r_w - r_l)^2, is the mistake: it pulls on the margin,"
+        f" {mistaken['mean_margin']:.2f}, {margin} than the {centred['mean_margin']:.2f} of the squared sum, and"
+        f" nothing in it holds s: mean s^2 = {size[MISTAKEN]:.3g}.",
     ]

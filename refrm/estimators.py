@@ -1,7 +1,7 @@
 """Reward models with scikit-learn's conventions, without depending on scikit-learn.
 
-A sample is a pair: X has shape (N, 2, n_features), ``X[:, 0]`` the features of the chosen and ``X[:, 1]`` those of the rejected
-response, as `stack_pairs` makes it. So `cross_val_score` splits pairs, never the two halves of one.
+A sample is a pair: X has shape (N, 2, n_features), ``X[:, 0]`` the features of the chosen and ``X[:, 1]`` those of
+the rejected response, as `stack_pairs` makes it. So `cross_val_score` splits pairs, never the two halves of one.
 """
 
 import inspect
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from refrm import spec
 from refrm.errors import FileError, FitWarning, InputError, NotFittedError
 from refrm.files import read_about, write_npz
-from refrm.fit import LBFGS, SGD, Adam, Newton, Record, Solver, minimize
+from refrm.fit import LBFGS, SGD, Adam, FitResult, Newton, Record, Solver, minimize
 from refrm.linear import Linear
-from refrm.losses import BradleyTerry, Loss, SquaredSum, check_array
+from refrm.losses import BradleyTerry, Loss, SquaredSum, check_array, check_weight
 from refrm.mlp import MLP
 from refrm.objective import Model, Objective, check_features
 from refrm.spec import Array
@@ -30,7 +30,9 @@ def stack_pairs(chosen: ArrayLike, rejected: ArrayLike) -> Array:
 
 
 def _check_pairs(X: ArrayLike, y: ArrayLike | None = None, n_features: int | None = None) -> Array:
-    pairs = check_array("X", X, (None, 2, n_features), f"(N, 2, {n_features or 'n_features'}), pairs as stack_pairs makes them")
+    pairs = check_array(
+        "X", X, (None, 2, n_features), f"(N, 2, {n_features or 'n_features'}), pairs as stack_pairs makes them"
+    )
     if y is None:
         return pairs
     first = np.asarray(y)
@@ -40,7 +42,8 @@ def _check_pairs(X: ArrayLike, y: ArrayLike | None = None, n_features: int | Non
 
 
 class PairTransformer:
-    """A Pipeline step that applies a transformer of plain features, such as StandardScaler, to both halves of every pair.
+    """A Pipeline step that applies a transformer of plain features, such as StandardScaler, to both halves of every
+    pair.
 
     It is fitted on all 2N rows, so that chosen and rejected responses pass through one and the same map.
     """
@@ -96,7 +99,9 @@ class _RewardModel:
         """Set constructor arguments; an unknown one is an `InputError`."""
         for name, value in params.items():
             if name not in self.get_params():
-                raise InputError(f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(self.get_params())}")
+                raise InputError(
+                    f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(self.get_params())}"
+                )
             setattr(self, name, value)
         return self
 
@@ -116,13 +121,17 @@ class _RewardModel:
         named = {"newton": Newton, "lbfgs": LBFGS, "sgd": SGD, "adam": Adam}
         if isinstance(self.solver, str):
             if self.solver not in named:
-                raise InputError(f"solver must be one of {', '.join(named)}, or an object such as Adam(lr=1e-3), got {self.solver!r}")
+                raise InputError(
+                    f"solver must be one of {', '.join(named)}, or an object such as Adam(lr=1e-3), got {self.solver!r}"
+                )
             solver: Solver = named[self.solver]()
             return solver
         chosen: Solver = self.solver
         return chosen
 
-    def objective(self, X: ArrayLike, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None) -> Objective:
+    def objective(
+        self, X: ArrayLike, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
+    ) -> Objective:
         """Return the `Objective` that `fit` minimises on these pairs."""
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype must be "float32" or "float64", got {self.dtype!r}')
@@ -143,10 +152,12 @@ class _RewardModel:
         resume: bool = False,
         callback: Callable[[Record], None] | None = None,
     ) -> Self:
-        """Fit to pairs X of shape (N, 2, n_features); ``y`` (optional) is 1 where ``X[:, 0]`` is the chosen one, else 0.
+        """Fit to pairs X of shape (N, 2, n_features); ``y`` (optional) is 1 where ``X[:, 0]`` is the chosen one, else
+        0.
 
-        The remaining arguments are those of `refrm.minimize`; ``heldout`` are pairs like X. Sets ``theta_``, ``model_``,
-        ``result_`` (a `FitResult`) and ``n_features_in_``; warns (`FitWarning`) if the fit did not end at a minimiser or after all its steps.
+        The remaining arguments are those of `refrm.minimize`; ``heldout`` are pairs like X. Sets ``theta_``,
+        ``model_``, ``result_`` (a `FitResult`) and ``n_features_in_``; warns (`FitWarning`) if the fit did not end at
+        a minimiser or after all its steps.
         """
         objective = self.objective(X, y, sample_weight=sample_weight)
         self.result_ = minimize(
@@ -186,7 +197,8 @@ class _RewardModel:
     def score(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the pair accuracy: the share of pairs with r_w > r_l; a tie counts one half."""
         r = self.predict(_check_pairs(X, y))
-        return float(np.average((np.sign(r[:, 0] - r[:, 1]) + 1) / 2, weights=sample_weight))
+        weight = check_weight(sample_weight, len(r))
+        return float(np.average((np.sign(r[:, 0] - r[:, 1]) + 1) / 2, weights=weight))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model as `.npz` (no pickle): parameters, settings, and how the fit ended."""
@@ -203,6 +215,8 @@ class _RewardModel:
             "n_features": self.n_features_in_,
             "stop": self.result_.stop,
             "message": self.result_.message,
+            "steps": self.result_.steps,
+            "history": self.result_.history[-1:],
         }
         write_npz(path, about, theta=self.theta_)
 
@@ -288,13 +302,6 @@ class MLPRewardModel(_RewardModel):
         return MLP(n_features, tuple(self.hidden), self.activation, self.head_bias, self.init_scale)
 
 
-class _Loaded:
-    """How a loaded model's fit ended: the two attributes of `FitResult` that a model file keeps."""
-
-    def __init__(self, stop: str, message: str) -> None:
-        self.stop, self.message = stop, message
-
-
 def load(path: str | os.PathLike[str]) -> LinearRewardModel | MLPRewardModel:
     """Return the fitted estimator that `save` wrote; a file that is not one is a `FileError`."""
     about, arrays = read_about(path, "model")
@@ -304,13 +311,20 @@ def load(path: str | os.PathLike[str]) -> LinearRewardModel | MLPRewardModel:
         params = about["params"]
         if isinstance(params["solver"], dict):
             solver = dict(params["solver"])
-            params["solver"] = {"Newton": Newton, "LBFGS": LBFGS, "SGD": SGD, "Adam": Adam}[solver.pop("name")](**solver)
-        estimator = {"LinearRewardModel": LinearRewardModel, "MLPRewardModel": MLPRewardModel}[about["estimator"]](**params)
+            params["solver"] = {"Newton": Newton, "LBFGS": LBFGS, "SGD": SGD, "Adam": Adam}[solver.pop("name")](
+                **solver
+            )
+        kinds: dict[str, type[LinearRewardModel | MLPRewardModel]] = {
+            "LinearRewardModel": LinearRewardModel,
+            "MLPRewardModel": MLPRewardModel,
+        }
+        estimator = kinds[about["estimator"]](**params)
         estimator.model_ = estimator._model(about["n_features"])
         estimator.n_features_in_, estimator.classes_ = estimator.model_.n_features, np.array([0, 1])
         shape = (estimator.model_.n_params,)
         estimator.theta_ = check_array("theta", arrays["theta"], shape, f"{shape}")
-        estimator.result_ = _Loaded(about["stop"], about["message"])  # type: ignore[assignment]
+        ended = about["stop"], about["message"], about["steps"], about["history"]
+        estimator.result_ = FitResult(estimator.theta_, *ended)
     except (KeyError, TypeError, InputError) as error:
         raise FileError(f"{path} is not a valid model of refrm: {error}") from None
     return estimator

@@ -16,7 +16,9 @@ from refrm.spec import Array
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to ``path``: beside it first, then fsync, then rename. A reader sees the old file or the new one."""
+    """Write ``data`` to ``path``: beside it first, then fsync, then rename. A reader sees the old file or the new
+    one.
+    """
     place = Path(path)
     try:
         # mkstemp makes the file private; a plain new file has the permissions that the umask leaves, as has ours

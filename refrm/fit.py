@@ -51,9 +51,9 @@ class FitResult:
     theta : array of shape (n_params,)
         The last parameters.
     stop : str
-        Why it stopped: "converged" (gradient norm <= tol, or the predicted decrease is below rounding), "completed" (all steps of SGD
-        or Adam were taken), "max_iter", "stalled" (the line search finds no decrease although the gradient exceeds tol), "separable" (J has no
-        minimiser, T9), "diverged" (J is not finite).
+        Why it stopped: "converged" (gradient norm <= tol, or the predicted decrease is below rounding), "completed"
+        (all steps of SGD or Adam were taken), "max_iter", "stalled" (the line search finds no decrease although the
+        gradient exceeds tol), "separable" (J has no minimiser, T9), "diverged" (J is not finite).
     message : str
         The same in a sentence, with figures.
     steps : int
@@ -79,9 +79,10 @@ class FitResult:
 def evaluate(objective: Objective, theta: Array) -> Record:
     """Return the figures of a record, weighted like the objective.
 
-    ``loss`` (pairwise terms), ``penalty`` (all others, already times their coefficients), ``mean_score`` (of all 2N scores, mean s / 2),
-    ``spread`` (standard deviation of the pair means s/2), ``mean_margin`` and ``std_margin`` (of d, without the margin m), ``accuracy``
-    (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all of J). Standard deviations divide by N.
+    ``loss`` (pairwise terms), ``penalty`` (all others, already times their coefficients), ``mean_score`` (of all 2N
+    scores, mean s / 2), ``spread`` (standard deviation of the pair means s/2), ``mean_margin`` and ``std_margin`` (of
+    d, without the margin m), ``accuracy`` (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all
+    of J). Standard deviations divide by N.
     """
     value, grad, r_w, r_l = objective.evaluate(theta)
     pairwise = Sum(tuple(pair for pair in objective.loss.terms if isinstance(pair[1], BradleyTerry)))
@@ -106,8 +107,9 @@ def evaluate(objective: Objective, theta: Array) -> Record:
 class Newton:
     """Newton's method with backtracking, for the linear model; from zero it finds the minimiser of least norm.
 
-    Directions that neither the differences nor a penalty can see are found once, from the Gram matrix of what the loss sees, with
-    its columns scaled to length 1 (an eigenvalue below ``p*eps*largest`` counts as 0); the search stays in the complement.
+    Directions that neither the differences nor a penalty can see are found once, from the Gram matrix of what the
+    loss sees, with its columns scaled to length 1 (an eigenvalue below ``p*eps*largest`` counts as 0); the search
+    stays in the complement.
     """
 
     tol: float = 1e-10
@@ -116,7 +118,9 @@ class Newton:
     def advance(self, objective: Objective, state: State, run: "Run") -> None:
         """Take one iteration."""
         if not isinstance(objective.model, Linear):
-            raise InputError(f"Newton is for the linear model, got {type(objective.model).__name__}; use LBFGS, SGD or Adam")
+            raise InputError(
+                f"Newton is for the linear model, got {type(objective.model).__name__}; use LBFGS, SGD or Adam"
+            )
         basis = run.memo("basis", lambda: visible(objective))
         state.undetermined = objective.model.n_params - basis.shape[1]
         value, grad = objective.value_and_grad(state.theta)
@@ -211,8 +215,8 @@ class LBFGS:
 def stream(seed: int, n: int, size: int, step: int, count: int) -> Array:
     """Return the batches of steps ``step`` to ``step + count - 1``, shape (count, size), as indices of pairs.
 
-    Epoch e is a permutation of the pairs drawn from (seed, e); batches cut the sequence of epochs into equal lengths, so that any
-    step's batch is known without the steps before it. ``size >= n`` means all pairs, in order.
+    Epoch e is a permutation of the pairs drawn from (seed, e); batches cut the sequence of epochs into equal lengths,
+    so that any step's batch is known without the steps before it. ``size >= n`` means all pairs, in order.
     """
     if size >= n:
         return np.tile(np.arange(n), (count, 1))
@@ -254,7 +258,8 @@ class _Stochastic:
 class SGD(_Stochastic):
     """Minibatch SGD with heavy-ball momentum, v <- momentum*v + g (no dampening), and decoupled weight decay.
 
-    ``batch_size`` of N or more is full-batch gradient descent; on the linear model it is monotone for lr <= 1/beta (T7).
+    ``batch_size`` of N or more is full-batch gradient descent; on the linear model it is monotone for lr <= 1/beta
+    (T7).
     """
 
     lr: float = 0.1
@@ -364,7 +369,9 @@ class Run:
 
     def observe(self, state: State) -> None:
         """Record the step if it is due, or the last."""
-        if (state.step % self.record_every and not state.stop) or (self.history and self.history[-1]["step"] == state.step):
+        if (state.step % self.record_every and not state.stop) or (
+            self.history and self.history[-1]["step"] == state.step
+        ):
             return
         record = {"step": float(state.step), **evaluate(self.objective, state.theta)}
         if self.heldout is not None:
@@ -402,7 +409,10 @@ def _fingerprint(objective: Objective, heldout: Objective | None, *settings: Any
     digest = hashlib.sha256(repr(settings).encode())
     for one in (objective, heldout):
         if one is not None:
-            terms = [(c, type(t).__name__, {k: np.asarray(v).tolist() for k, v in vars(t).items()}) for c, t in one.loss.terms]
+            terms = [
+                (c, type(t).__name__, {k: np.asarray(v).tolist() for k, v in vars(t).items()})
+                for c, t in one.loss.terms
+            ]
             digest.update(json.dumps([repr(one.model), terms, one.backend, str(one.chosen.dtype)]).encode())
             for array in (one.chosen, one.rejected, one.weight):
                 digest.update(array.tobytes())
@@ -414,8 +424,9 @@ _MESSAGES = {
     "completed": "completed all {step} steps: gradient norm {grad_norm:.3g}",
     "max_iter": "stopped at the limit of {step} iterations: gradient norm {grad_norm:.3g}, not converged",
     "stalled": "stalled after {step} iterations: no step lowers the objective, gradient norm {grad_norm:.3g}",
-    "separable": "separable: some direction raises margins for ever and the loss falls along it, so there is no minimiser (T9); stopped at step"
-    " {step}, mean margin {mean_margin:.3g}. Label smoothing bounds the margins (T14), the squared sum does not",
+    "separable": "separable: some direction raises margins for ever and the loss falls along it, so there is no"
+    " minimiser (T9); stopped at step {step}, mean margin {mean_margin:.3g}. Label smoothing bounds the margins (T14),"
+    " the squared sum does not",
     "diverged": "diverged: the objective was no longer finite at step {step}; a smaller lr may help",
 }
 
@@ -450,8 +461,8 @@ def minimize(
     record_every : int
         Steps between records; the first and the last step are always recorded.
     checkpoint : path, optional
-        Where to save the state every ``checkpoint_every`` steps and at the end; L-BFGS saves at its restarts. An existing
-        file is refused unless ``resume`` is true.
+        Where to save the state every ``checkpoint_every`` steps and at the end; L-BFGS saves at its restarts. An
+        existing file is refused unless ``resume`` is true.
     resume : bool
         Continue from ``checkpoint`` if it exists, to the same bits as without the interruption.
     callback : callable, optional

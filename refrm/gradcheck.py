@@ -1,14 +1,17 @@
 """Checks of a hand-derived gradient and Hessian product against the function itself, in two independent ways.
 
-1. Differences: the central difference at h and h/2, extrapolated (Richardson). Its error is at most about that of the better of the two,
+1. Differences: the central difference at h and h/2, extrapolated (Richardson). Its error is at most about that of the
+better of the two,
    which is what extrapolation changed, plus the rounding of the function values divided by h.
 2. The fundamental theorem of calculus: f(theta + t) - f(theta) is the integral of grad(theta + x*t).t over [0, 1], by
-   Gauss and Legendre's rule with 16 nodes. No small step and no cancellation; its error is at most about what doubling 8 nodes changed, plus rounding.
+   Gauss and Legendre's rule with 16 nodes. No small step and no cancellation; its error is at most about what
+   doubling 8 nodes changed, plus rounding.
 
-Neither way has a tolerance to choose: each result comes with its own bound, and a check passes if the residual is below it.
+Neither way has a tolerance to choose: each result comes with its own bound, and a check passes if the residual is
+below it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,7 @@ from refrm.errors import InputError
 from refrm.losses import check_array
 from refrm.spec import Array
 
+ValueAndGrad = Callable[[Array], tuple[float, Array]]
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -36,6 +40,13 @@ class Check:
         return self.residual <= self.bound
 
 
+def _ratio(check: Check) -> float:
+    """Return residual/bound; 0/0 is 0, and NaN is the worst."""
+    if check.residual == 0:
+        return 0.0
+    return check.residual / check.bound if check.residual > 0 and check.bound > 0 else np.inf
+
+
 @dataclass(frozen=True)
 class GradientReport:
     """All comparisons of one `check_gradient`."""
@@ -50,12 +61,13 @@ class GradientReport:
     @property
     def worst(self) -> Check:
         """The check with the largest residual relative to its bound."""
-        return max(self.checks, key=lambda check: check.residual / check.bound if check.residual == check.residual else np.inf)
+        return max(self.checks, key=_ratio)
 
     def __str__(self) -> str:
         state = "ok" if self.ok else "WRONG"
         worst = self.worst
-        return f"{state}: {len(self.checks)} checks, worst {worst.way}: residual {worst.residual:.3g}, bound {worst.bound:.3g}"
+        figures = f"residual {worst.residual:.3g}, bound {worst.bound:.3g}"
+        return f"{state}: {len(self.checks)} checks, worst {worst.way}: {figures}"
 
 
 def _difference(f: Callable[[Array], Any], theta: Array, t: Array) -> tuple[Any, float]:
@@ -79,8 +91,44 @@ def _integral(derivative: Callable[[Array], Any], theta: Array, t: Array) -> tup
     return estimates[1], float(np.abs(estimates[1] - estimates[0]).max() + 16 * _EPS * size)
 
 
+def _first_order(
+    value_and_grad: ValueAndGrad, start: tuple[Array, float, Array], t: Array, step: float
+) -> Iterator[Check]:
+    """Check the gradient along the unit vector ``t``, in both ways."""
+    at, value, grad = start
+    found, bound = _difference(lambda x: value_and_grad(x)[0], at, t)
+    rounding = 8 * _EPS * float(np.abs(grad) @ np.abs(t))
+    yield Check("gradient, differences", float(abs(found - grad @ t)), bound + rounding)
+    path = step * (1 + np.linalg.norm(at)) * t
+    total, bound = _integral(lambda x: value_and_grad(x)[1] @ path, at, path)
+    end = value_and_grad(at + path)[0]
+    yield Check("gradient, integral", float(abs(total - (end - value))), bound + 8 * _EPS * (abs(end) + abs(value)))
+
+
+def _second_order(
+    value_and_grad: ValueAndGrad,
+    hvp: Callable[[Array, Array], Array],
+    start: tuple[Array, float, Array],
+    t: Array,
+    other: Array,
+    step: float,
+) -> Iterator[Check]:
+    """Check the Hessian product along ``t``, in both ways, and its symmetry against ``other``."""
+    at, _, grad = start
+    product, crossed = hvp(at, t), hvp(at, other)
+    found, bound = _difference(lambda x: value_and_grad(x)[1], at, t)
+    yield Check("Hessian product, differences", float(np.abs(found - product).max()), bound)
+    path = step * (1 + np.linalg.norm(at)) * t
+    total, bound = _integral(lambda x: hvp(x, path), at, path)
+    end = value_and_grad(at + path)[1]
+    rounding = 32 * _EPS * float(np.abs(end).max() + np.abs(grad).max())
+    yield Check("Hessian product, integral", float(np.abs(total - (end - grad)).max()), bound + rounding)
+    size = float(np.abs(other) @ np.abs(product) + np.abs(t) @ np.abs(crossed))
+    yield Check("Hessian product, symmetry", float(abs(other @ product - t @ crossed)), 8 * at.size * _EPS * size)
+
+
 def check_gradient(
-    value_and_grad: Callable[[Array], tuple[float, Array]],
+    value_and_grad: ValueAndGrad,
     theta: ArrayLike,
     *,
     hvp: Callable[[Array, Array], Array] | None = None,
@@ -99,7 +147,8 @@ def check_gradient(
     hvp : callable, optional
         (theta, t) -> Hessian times t. Its symmetry is checked too.
     directions : int
-        Random directions, beside that of the gradient itself. A wrong component shows in all of them, diluted by 1/sqrt(n_params).
+        Random directions, beside that of the gradient itself. A wrong component shows in all of them, diluted by
+        1/sqrt(n_params).
     step : float
         Length of the path of integration, relative to 1 + |theta|.
     seed : int
@@ -124,27 +173,13 @@ def check_gradient(
     rng = np.random.default_rng(seed)
     value, grad = value_and_grad(at)
     if np.shape(grad) != at.shape:
-        raise InputError(f"value_and_grad must return a gradient of shape {at.shape}, that of theta, got {np.shape(grad)}")
+        raise InputError(
+            f"value_and_grad must return a gradient of shape {at.shape}, that of theta, got {np.shape(grad)}"
+        )
     along = [grad, *rng.standard_normal((directions, at.size))]
     along = [t / np.linalg.norm(t) for t in along if np.linalg.norm(t) > 0]
-    checks = []
-    for t in along:
-        found, bound = _difference(lambda x: value_and_grad(x)[0], at, t)
-        checks.append(Check("gradient, differences", abs(found - grad @ t), bound + 8 * _EPS * float(np.abs(grad) @ np.abs(t))))
-        path = step * (1 + np.linalg.norm(at)) * t
-        total, bound = _integral(lambda x, path=path: value_and_grad(x)[1] @ path, at, path)
-        end = value_and_grad(at + path)[0]
-        checks.append(Check("gradient, integral", abs(total - (end - value)), bound + 8 * _EPS * (abs(end) + abs(value))))
-        if hvp is not None:
-            product = hvp(at, t)
-            found, bound = _difference(lambda x: value_and_grad(x)[1], at, t)
-            checks.append(Check("Hessian product, differences", float(np.abs(found - product).max()), bound))
-            total, bound = _integral(lambda x, path=path: hvp(x, path), at, path)
-            end = value_and_grad(at + path)[1]
-            size = float(np.abs(end).max() + np.abs(grad).max())
-            checks.append(Check("Hessian product, integral", float(np.abs(total - (end - grad)).max()), bound + 32 * _EPS * size))
-            other = along[-1]
-            crossed = abs(other @ product - t @ hvp(at, other))
-            size = float(np.abs(other) @ np.abs(product) + np.abs(t) @ np.abs(hvp(at, other)))
-            checks.append(Check("Hessian product, symmetry", float(crossed), 8 * at.size * _EPS * size))
+    start = (at, float(value), grad)
+    checks = [check for t in along for check in _first_order(value_and_grad, start, t, step)]
+    if hvp is not None:
+        checks += [c for t in along for c in _second_order(value_and_grad, hvp, start, t, along[-1], step)]
     return GradientReport(tuple(checks))

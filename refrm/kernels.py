@@ -2,13 +2,15 @@
 
 Rule 1: every jitted function lives in this one file. Numba's cache watches the file of the function it compiled, not
 the files of the functions that one calls; with all of them here a cached kernel can never be stale.
-Rule 2: no ``fastmath``: it would break NaN, infinity and the compensated sums. ``error_model="numpy"`` makes x/0 follow IEEE 754.
+Rule 2: no ``fastmath``: it would break NaN, infinity and the compensated sums. ``error_model="numpy"`` makes x/0
+follow IEEE 754.
 Rule 3: arrays come in C-contiguous, as float64 or float32, checked by the caller. The arithmetic is float64; float32
 results are rounded once, at the store.
 
-Bounds, for every finite input: per pair the loss and each gradient term are within 2 ulp of the exact real-number value of the float inputs,
-the curvature within 4; below the normal range, within two of the smallest steps. A mean over N pairs
-adds at most 2 ulp, for any N. With label smoothing the gradient is a difference, sigma(-z) - eps: within 2 ulp of the larger of the two.
+Bounds, for every finite input: per pair the loss and each gradient term are within 2 ulp of the exact real-number
+value of the float inputs, the curvature within 4; below the normal range, within two of the smallest steps. A mean
+over N pairs adds at most 2 ulp, for any N. With label smoothing the gradient is a difference, sigma(-z) - eps: within
+2 ulp of the larger of the two.
 """
 
 import math
@@ -23,11 +25,10 @@ from refrm.spec import Array, Jet
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with the project's one set of options, cached on disk where any place for a cache can be written."""
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # a read-only install and an unwritable home: no locator for the cache
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 # --- scalars: error-free sums, exp and log1p ---------------------------------------------------------------------
@@ -77,8 +78,8 @@ def argument(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
 def exp_parts(hi: float, lo: float) -> tuple[float, float, int]:
     """Return (e, f, k) with exp(hi + lo) = (e + f)*2^k to 0.5 ulp, e + f rounded being e, for -746 <= hi <= 0.
 
-    hi + lo = k*log 2 + r + c with |r| <= log(2)/2 (Cody and Waite). The Taylor polynomial of degree 13 leaves a remainder
-    below 5e-18, and 1 + r is summed without error, so that only the terms from r^2/2 on are rounded.
+    hi + lo = k*log 2 + r + c with |r| <= log(2)/2 (Cody and Waite). The Taylor polynomial of degree 13 leaves a
+    remainder below 5e-18, and 1 + r is summed without error, so that only the terms from r^2/2 on are rounded.
     """
     k = math.floor(hi * _LOG2E + 0.5)
     a = hi - k * _LN2_HI
@@ -202,8 +203,8 @@ def mean(values: Array, weight: Array) -> float:
     """Compute `refrm.spec.mean`, to 2 ulp for any N."""
     total = dot(weight, np.ones(weight.size))
     if math.isinf(dot(weight, values)):  # the sum may overflow where the mean does not
-        return dot(weight / total, values)
-    return dot(weight, values) / total
+        return float(dot(weight / total, values))
+    return float(dot(weight, values) / total)
 
 
 # --- minibatch training ----------------------------------------------------------------------------------------
@@ -228,7 +229,9 @@ def activate(kind: int, z: float) -> tuple[float, float]:
 
 @jit
 def forward(theta: Array, widths: Array, kind: int, head_bias: bool, x: Array, a: Array, slope: Array) -> None:
-    """Fill ``a`` with every layer's output, one layer after the other, and ``slope`` with the activations' derivatives."""
+    """Fill ``a`` with every layer's output, one layer after the other, and ``slope`` with the activations'
+    derivatives.
+    """
     rows, layers = x.shape[0], widths.size - 1
     before, p, q = x, 0, 0
     for layer in range(layers):
@@ -250,8 +253,12 @@ def forward(theta: Array, widths: Array, kind: int, head_bias: bool, x: Array, a
 
 
 @jit
-def backward(theta: Array, widths: Array, head_bias: bool, x: Array, a: Array, slope: Array, delta: Array, grad: Array) -> None:
-    """Fill ``grad`` with the VJP at what `forward` computed; the end of ``delta`` holds dJ/dr and its rest is scratch."""
+def backward(
+    theta: Array, widths: Array, head_bias: bool, x: Array, a: Array, slope: Array, delta: Array, grad: Array
+) -> None:
+    """Fill ``grad`` with the VJP at what `forward` computed; the end of ``delta`` holds dJ/dr and its rest is
+    scratch.
+    """
     rows, layers = x.shape[0], widths.size - 1
     p, q = grad.size, a.size
     for layer in range(layers - 1, -1, -1):
@@ -277,7 +284,15 @@ def backward(theta: Array, widths: Array, head_bias: bool, x: Array, a: Array, s
 
 @jit
 def score_gradient(
-    r: Array, margin: Array, weight: Array, smoothing: float, c_pair: float, c_d: float, c_s: float, c_mean: float, g: Array
+    r: Array,
+    margin: Array,
+    weight: Array,
+    smoothing: float,
+    c_pair: float,
+    c_d: float,
+    c_s: float,
+    c_mean: float,
+    g: Array,
 ) -> None:
     """Fill ``g`` with the gradient in the 2B scores ``r``, chosen first, of the loss
 
@@ -308,9 +323,20 @@ def sgd_step(theta: Array, grad: Array, velocity: Array, lr: float, momentum: fl
 
 @jit
 def adam_step(
-    theta: Array, grad: Array, first: Array, second: Array, step: int, lr: float, beta1: float, beta2: float, eps: float, decay: float
+    theta: Array,
+    grad: Array,
+    first: Array,
+    second: Array,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
 ) -> None:
-    """Step number ``step``, from 1 on, of Adam (arXiv 1412.6980, Alg. 1) with decoupled weight decay (arXiv 1711.05101)."""
+    """Step number ``step``, from 1 on, of Adam (arXiv 1412.6980, Alg. 1) with decoupled weight decay (arXiv
+    1711.05101).
+    """
     bias1, bias2 = 1.0 - beta1**step, 1.0 - beta2**step
     for i in range(theta.size):
         first[i] = beta1 * first[i] + (1.0 - beta1) * grad[i]
@@ -333,7 +359,9 @@ def descend(
     loss: tuple[float, float, float, float, float],
     rule: tuple[bool, float, float, float, float, float],
 ) -> None:
-    """Take one optimiser step for each row of ``batches`` (indices of pairs), in place, from step number ``step`` on."""
+    """Take one optimiser step for each row of ``batches`` (indices of pairs), in place, from step number ``step``
+    on.
+    """
     widths, kind, head_bias = network
     smoothing, c_pair, c_d, c_s, c_mean = loss
     adam, lr, beta1, beta2, eps, decay = rule

@@ -1,7 +1,7 @@
 """The linear reward model r(x) = x.w + b: reward, VJP and tangents side by side.
 
-Parameters are one flat vector theta = [w (n_features), b (1, if bias)]. The bias cancels in every margin, so the pairwise
-loss cannot see it (T1); a penalty on sums can.
+Parameters are one flat vector theta = [w (n_features), b (1, if bias)]. The bias cancels in every margin, so the
+pairwise loss cannot see it (T1); a penalty on sums can.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,9 @@ class Linear:
         return self.n_features + self.bias
 
     def init(self, seed: int = 0, dtype: str = "float64") -> Array:
-        """Return the starting point, zeros: the objective is convex, and all scores start at 0. ``seed`` has no effect."""
+        """Return the starting point, zeros: the objective is convex, and all scores start at 0. ``seed`` has no
+        effect.
+        """
         return np.zeros(self.n_params, dtype)
 
     def design(self, x: Array) -> Array:

@@ -2,7 +2,8 @@
 
 Convention: a mean over pairs, no factor 1/2, coefficients >= 0; ``r_w`` are the scores of the chosen responses and
 ``r_l`` those of the rejected ones. NaN in gives NaN out. Infinite scores follow the limits: the loss of
-(+inf, 0) is 0, that of (-inf, 0) is inf with gradient (-1, +1), and where the limit does not exist (+inf, +inf) all is NaN.
+(+inf, 0) is 0, that of (-inf, 0) is inf with gradient (-1, +1), and where the limit does not exist (+inf, +inf) all
+is NaN.
 """
 
 import importlib.util
@@ -34,7 +35,8 @@ def functions(backend: str) -> ModuleType:
 
 
 def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], expected: str) -> Array:
-    """Return ``values`` as a C-contiguous float32 or float64 array of ``shape`` (None: any length), or raise `InputError`.
+    """Return ``values`` as a C-contiguous float32 or float64 array of ``shape`` (None: any length), or raise
+    `InputError`.
 
     float32 stays float32; integers, float16 and extended precision become float64.
     """
@@ -64,7 +66,9 @@ def check_weight(weight: ArrayLike | None, n: int) -> Array:
         return np.ones(n)
     array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64)
     if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
-        raise InputError(f"weight must be finite, >= 0 and not all 0, got minimum {array.min()} and maximum {array.max()}")
+        raise InputError(
+            f"weight must be finite, >= 0 and not all 0, got minimum {array.min()} and maximum {array.max()}"
+        )
     return array
 
 
@@ -107,8 +111,9 @@ class Loss:
     """A sum of terms with coefficients >= 0; every term is itself a loss, with coefficient 1.
 
     The three public methods take ``r_w`` and ``r_l`` of shape (N,), optional ``weight`` of shape (N,) (None: ones; an
-    integer counts as that many copies of the pair), and ``backend``: "numba" (`refrm.kernels`), "numpy" (`refrm.spec`), or "auto",
-    which is numba where it is installed. They raise `InputError` for any other shape, an empty batch, or numbers out of range.
+    integer counts as that many copies of the pair), and ``backend``: "numba" (`refrm.kernels`), "numpy"
+    (`refrm.spec`), or "auto", which is numba where it is installed. They raise `InputError` for any other shape, an
+    empty batch, or numbers out of range.
     """
 
     @property
@@ -145,7 +150,9 @@ class Loss:
                     g_l += coef * t_l
             return total, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
 
-    def hessian(self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto") -> Hessian:
+    def hessian(
+        self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto"
+    ) -> Hessian:
         """Return the `Hessian` in the scores, float64."""
         w, v = check_scores(r_w, r_l)
         weights = check_weight(weight, w.size)
@@ -214,7 +221,8 @@ class BradleyTerry(Term):
         Required margin, subtracted inside the sigmoid (not added, not outside).
     label_smoothing : float
         Probability in [0, 1/2) that a label is flipped; the loss is
-        ``(1 - eps)*softplus(-z) + eps*softplus(z)`` with z = d - margin, and is then smallest at z = log((1-eps)/eps) (T14).
+        ``(1 - eps)*softplus(-z) + eps*softplus(z)`` with z = d - margin, and is then smallest at z = log((1-eps)/eps)
+        (T14).
 
     Raises
     ------
@@ -254,7 +262,8 @@ class BradleyTerry(Term):
 
 @dataclass(frozen=True)
 class SquaredSum(Term):
-    """The penalty ``mean (r_w + r_l)^2``, no factor 1/2 (arXiv 2312.09244, Eq. 2; TRL's ``center_rewards_coefficient``).
+    """The penalty ``mean (r_w + r_l)^2``, no factor 1/2 (arXiv 2312.09244, Eq. 2; TRL's
+    ``center_rewards_coefficient``).
 
     It stops the drift of scores (T7, T8) and puts no force on the margin (T3).
     """
@@ -299,8 +308,8 @@ class SumOfSquares(Term):
 class SumToZero(Term):
     """The batch-wise sum-to-zero penalty ``(mean s)^2``, s = r_w + r_l, of arXiv 2505.07271 (T12).
 
-    The paper's code has ``lambda*B*(mean of the 2B scores)^2``, which is this with coefficient ``lambda*B/4``. It sees the
-    mean of the batch only: at B = 1 it is `SquaredSum`, at B = N it leaves every spread of s alone.
+    The paper's code has ``lambda*B*(mean of the 2B scores)^2``, which is this with coefficient ``lambda*B/4``. It
+    sees the mean of the batch only: at B = 1 it is `SquaredSum`, at B = N it leaves every spread of s alone.
     """
 
     quadratic: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 1.0)

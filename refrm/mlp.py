@@ -4,9 +4,9 @@ Layer k maps A_(k-1), one row per response, to Z_k = A_(k-1) W_k + b_k and A_k =
 head r = A_L w + b. Parameters are one flat vector theta = [W_1, b_1, ..., W_L, b_L, w, b (if head_bias)], W_k of shape
 (fan_in, fan_out) in C order.
 
-Backwards, with the bar for dJ/d(.): Abar_L = dr w', Zbar_k = Abar_k * phi'(Z_k), Wbar_k = A_(k-1)' Zbar_k, bbar_k = column sums of
-Zbar_k, Abar_(k-1) = Zbar_k W_k'. Chosen and rejected responses share theta, so both are rows of one x and their gradients add.
-A tangent differentiates each of these lines once more along a direction t (Pearlmutter 1994).
+Backwards, with the bar for dJ/d(.): Abar_L = dr w', Zbar_k = Abar_k * phi'(Z_k), Wbar_k = A_(k-1)' Zbar_k, bbar_k =
+column sums of Zbar_k, Abar_(k-1) = Zbar_k W_k'. Chosen and rejected responses share theta, so both are rows of one x
+and their gradients add. A tangent differentiates each of these lines once more along a direction t (Pearlmutter 1994).
 """
 
 from collections.abc import Callable
@@ -62,8 +62,8 @@ INITS: dict[str, Callable[[int, int], float]] = {
 class MLP:
     """The reward model with hidden layers of widths ``hidden``, for features of shape (M, n_features).
 
-    ``activation`` is relu (derivative 0 at 0), tanh, gelu (through erf) or softplus; ``init`` is he, glorot or lecun, normal, for the hidden
-    weights. The head starts at lecun, as in Stiennon et al. 2020, and every bias at 0.
+    ``activation`` is relu (derivative 0 at 0), tanh, gelu (through erf) or softplus; ``init`` is he, glorot or lecun,
+    normal, for the hidden weights. The head starts at lecun, as in Stiennon et al. 2020, and every bias at 0.
     """
 
     n_features: int
@@ -78,7 +78,9 @@ class MLP:
         if self.init_scale not in INITS:
             raise InputError(f"init_scale must be one of {', '.join(INITS)}, got {self.init_scale!r}")
         if not all(isinstance(n, int | np.integer) and n > 0 for n in (self.n_features, *self.hidden)):
-            raise InputError(f"n_features and hidden must be positive integers, got {self.n_features!r}, {self.hidden!r}")
+            raise InputError(
+                f"n_features and hidden must be positive integers, got {self.n_features!r}, {self.hidden!r}"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -110,7 +112,9 @@ class MLP:
         return theta.astype(dtype)
 
     def _forward(self, theta: Array, x: Array) -> tuple[Array, list[tuple[Array, Array, Array]]]:
-        """Return the scores and, for each layer, its input and phi', phi'' at its input's pre-activation (A_0 has none)."""
+        """Return the scores and, for each layer, its input and phi', phi'' at its input's pre-activation (A_0 has
+        none).
+        """
         *hidden, (w, b) = self.layers(theta)
         a, trace = x, [(x, x, x)]
         for weight, bias in hidden:

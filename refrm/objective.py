@@ -36,7 +36,9 @@ def check_features(chosen: ArrayLike, rejected: ArrayLike, n_features: int | Non
     """Return both feature matrices, of one shape (N, n_features) and dtype, N >= 1, finite; or raise `InputError`."""
     w = check_array("chosen", chosen, (None, n_features), f"(N, {n_features or 'n_features'})")
     if 0 in w.shape:
-        raise InputError(f"chosen and rejected are empty, shape {w.shape}: at least one pair and one feature are needed")
+        raise InputError(
+            f"chosen and rejected are empty, shape {w.shape}: at least one pair and one feature are needed"
+        )
     v = check_array("rejected", rejected, w.shape, f"{w.shape}, that of chosen")
     for name, x in (("chosen", w), ("rejected", v)):
         if not np.isfinite(x).all():
@@ -57,7 +59,8 @@ class Objective:
     loss : Loss
         For example ``BradleyTerry() + 0.01 * SquaredSum()``: mean over pairs, no factor 1/2.
     chosen, rejected : arrays of shape (N, n_features)
-        Features, float64 or float32 (integers and float16 become float64), finite. Their dtype is that of the computation.
+        Features, float64 or float32 (integers and float16 become float64), finite. Their dtype is that of the
+        computation.
     weight : array of shape (N,), optional
         Weights >= 0; an integer counts as that many copies of the pair.
     backend : {"auto", "numba", "numpy"}

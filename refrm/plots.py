@@ -16,12 +16,16 @@ STYLES = (("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", ":"), ("#CC79A7", "-.
 
 
 def plot_training(path: str | os.PathLike[str], histories: Mapping[str, list[Record]], title: str) -> None:
-    """Write a PNG with two panels over training: the mean score with a band of one spread of the pair means, and the mean margin."""
+    """Write a PNG with two panels over training: the mean score with a band of one spread of the pair means, and the
+    mean margin.
+    """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     scores, margins = figure.subplots(1, 2)
     for (name, history), (colour, line) in zip(histories.items(), STYLES, strict=False):
-        step, mean, spread, margin = (np.array([r[key] for r in history]) for key in ("step", "mean_score", "spread", "mean_margin"))
+        step, mean, spread, margin = (
+            np.array([r[key] for r in history]) for key in ("step", "mean_score", "spread", "mean_margin")
+        )
         scores.fill_between(step, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
         scores.plot(step, mean, color=colour, linestyle=line, label=name, linewidth=2)
         margins.plot(step, margin, color=colour, linestyle=line, label=name, linewidth=2)

@@ -12,8 +12,9 @@ def separating_direction(objective: Objective) -> Array | None:
     """Return a direction v along which the linear objective falls for ever, or None if it has a minimiser.
 
     By T9 a minimiser exists iff there is no v with Dv >= 0, Dv != 0 and no penalty that v changes, where row i of D is
-    x_w - x_l. Label smoothing bounds the margins (T14), and so does `SumOfSquares`: there v cannot exist. The question is a linear
-    program: maximise sum(Dv) over Dv >= 0, |v_j| <= 1; rows of D are scaled to length 1, so an optimum above 1e-7 is not rounding.
+    x_w - x_l. Label smoothing bounds the margins (T14), and so does `SumOfSquares`: there v cannot exist. The
+    question is a linear program: maximise sum(Dv) over Dv >= 0, |v_j| <= 1; rows of D are scaled to length 1, so an
+    optimum above 1e-7 is not rounding.
     """
     from scipy.optimize import linprog
 

@@ -35,7 +35,7 @@ class Jet(NamedTuple):
 def sigmoid(x: Array) -> Array:
     """Return 1/(1 + exp(-x)) without overflow and without cancellation in either tail."""
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
+    return np.asarray(np.where(x >= 0, 1, e) / (1 + e))
 
 
 def softplus(x: Array) -> Array:

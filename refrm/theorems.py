@@ -1,8 +1,8 @@
 """The theorems of refrm as predicates: inputs -> `Verdict`, a residual and the bound that it must respect.
 
-Each predicate is named after its theorem and holds over the reals exactly; over floats its bound is the theorem's own plus the rounding
-derived in its docstring, with unit roundoff ``U`` = 2^-53. A predicate judges any loss that has ``value_and_grad(r_w, r_l)``, so that a wrong
-one can be shown to fail it.
+Each predicate is named after its theorem and holds over the reals exactly; over floats its bound is the theorem's own
+plus the rounding derived in its docstring, with unit roundoff ``U`` = 2^-53. A predicate judges any loss that has
+``value_and_grad(r_w, r_l)``, so that a wrong one can be shown to fail it.
 """
 
 import math
@@ -46,11 +46,13 @@ class ScoreLoss(Protocol):
     def value_and_grad(self, r_w: Array, r_l: Array) -> tuple[float, Array, Array]: ...
 
 
-def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: ArrayLike) -> Verdict:
-    """T1: adding ``shift`` (a number or one per pair) to both scores changes neither loss nor gradient, and g_w + g_l = 0.
+def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: Any) -> Verdict:
+    """T1: adding ``shift`` (a number or one per pair) to both scores changes neither loss nor gradient, and g_w + g_l
+    = 0.
 
-    Bound: rounding r + shift moves d by at most u(|r_w + shift| + |r_l + shift|) (T13), and rounding d itself by u|d|; the pairwise loss is
-    1-Lipschitz in d and its slope 1/4-Lipschitz; each evaluation adds at most 8u of its size.
+    Bound: rounding r + shift moves d by at most u(|r_w + shift| + |r_l + shift|) (T13), and rounding d itself by
+    u|d|; the pairwise loss is 1-Lipschitz in d and its slope 1/4-Lipschitz; each evaluation adds at most 8u of its
+    size.
     """
     n, moved_w, moved_l = len(r_w), r_w + shift, r_l + shift
     value, g_w, g_l = loss.value_and_grad(r_w, r_l)
@@ -80,18 +82,20 @@ def gradients(loss: Any, r_w: Array, r_l: Array) -> Verdict:
 
 
 def decoupling(pairwise: ScoreLoss, penalty: ScoreLoss, r_w: Array, r_l: Array) -> Verdict:
-    """T3: the penalty puts no force on d, the pairwise loss none on s, and so their gradients are orthogonal: exactly."""
+    """T3: the penalty puts no force on d, the pairwise loss none on s, and so their gradients are orthogonal:
+    exactly.
+    """
     _, p_w, p_l = pairwise.value_and_grad(r_w, r_l)
     _, q_w, q_l = penalty.value_and_grad(r_w, r_l)
     return _verdict((np.abs(q_w - q_l), 0.0), (np.abs(p_w + p_l), 0.0), (np.abs(p_w * q_w + p_l * q_l), 0.0))
 
 
 def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float, steps: int) -> Verdict:
-    """T5: gradient descent on free scores with BradleyTerry() + coef*SquaredSum() contracts s by 1 - 4*lr*coef/N a step, and d
-    follows log omega(c), c = d0 + exp(d0) + 2t/N, t = lr*steps, omega the Wright omega function.
+    """T5: gradient descent on free scores with BradleyTerry() + coef*SquaredSum() contracts s by 1 - 4*lr*coef/N a
+    step, and d follows log omega(c), c = d0 + exp(d0) + 2t/N, t = lr*steps, omega the Wright omega function.
 
-    Bound on s: 8u a step of the largest |s|, |d| and gradient. On d: Euler's method on d' = 2 sigma(-d)/N with |d''| <= 1/N^2
-    errs by lr^2/(2N^2) a step, and does not amplify errors for lr <= 4N.
+    Bound on s: 8u a step of the largest |s|, |d| and gradient. On d: Euler's method on d' = 2 sigma(-d)/N with |d''|
+    <= 1/N^2 errs by lr^2/(2N^2) a step, and does not amplify errors for lr <= 4N.
     """
     from scipy.special import wrightomega
 
@@ -111,9 +115,11 @@ def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: floa
 
 
 def drift(objective: Objective, theta: Array) -> Verdict:
-    """T6: under the pairwise loss the mean score of a linear model moves at (2/N) sum_i p_i phi_bar.(x_w - x_l)/2 under gradient flow.
+    """T6: under the pairwise loss the mean score of a linear model moves at (2/N) sum_i p_i phi_bar.(x_w - x_l)/2
+    under gradient flow.
 
-    phi_bar is the mean of all 2N feature vectors and p = sigma(-(d - m)); nothing makes it zero. Bound: rounding of the sums.
+    phi_bar is the mean of all 2N feature vectors and p = sigma(-(d - m)); nothing makes it zero. Bound: rounding of
+    the sums.
     """
     r_w, r_l = objective.scores(theta)
     x_w, x_l, n = objective.chosen, objective.rejected, len(objective)
@@ -127,11 +133,15 @@ def drift(objective: Objective, theta: Array) -> Verdict:
 def bounded_mean(s: Array, start: float, coef: float) -> Verdict:
     """T7: wherever J <= J0 (= ``start``), mean s^2 <= J0/coef, and |mean score| <= sqrt(J0/coef)/2."""
     rounding = 1 + 8 * U
-    return _verdict((np.mean(s * s), start / coef * rounding), (abs(np.mean(s)) / 2, math.sqrt(start / coef) / 2 * rounding))
+    return _verdict(
+        (np.mean(s * s), start / coef * rounding), (abs(np.mean(s)) / 2, math.sqrt(start / coef) / 2 * rounding)
+    )
 
 
 def step_bound(objective: Objective, coef: float) -> float:
-    """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone for lr <= 1/beta."""
+    """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone
+    for lr <= 1/beta.
+    """
     d, s = objective.chosen - objective.rejected, objective.chosen + objective.rejected
     return float((np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2) / len(objective))
 
@@ -139,9 +149,10 @@ def step_bound(objective: Objective, coef: float) -> float:
 def universal_bound(objective: Objective, theta: Array, coef: float, head: slice, margin: float = 0.0) -> Verdict:
     """T8: at rest mean s^2 <= W(exp(margin - 1))/(2*coef), whatever the data, the features, the width and the depth.
 
-    ``head`` are the indices in theta of the weights that the scores are linear in, all of them (biases of the head too). Off rest
-    the identity 2*coef*mean s^2 = mean d*p + head.grad, p = sigma(-(d - margin)), still holds, so the bound is
-    (W + head.grad)/(2*coef), which becomes the theorem's where the gradient vanishes. Rounding: 2p+2n+8 operations on |head|.|grad|-sized terms.
+    ``head`` are the indices in theta of the weights that the scores are linear in, all of them (biases of the head
+    too). Off rest the identity 2*coef*mean s^2 = mean d*p + head.grad, p = sigma(-(d - margin)), still holds, so the
+    bound is (W + head.grad)/(2*coef), which becomes the theorem's where the gradient vanishes. Rounding: 2p+2n+8
+    operations on |head|.|grad|-sized terms.
     """
     from scipy.special import lambertw
 
@@ -157,7 +168,9 @@ def universal_bound(objective: Objective, theta: Array, coef: float, head: slice
 
 
 def linear_hessian(objective: Objective, theta: Array, coef: float) -> Verdict:
-    """T9: the Hessian is (1/N) D'diag(h)D + (2*coef/N) S'S, and positive semi-definite, up to the rounding of N-term sums."""
+    """T9: the Hessian is (1/N) D'diag(h)D + (2*coef/N) S'S, and positive semi-definite, up to the rounding of N-term
+    sums.
+    """
     r_w, r_l = objective.scores(theta)
     d, s, n = objective.chosen - objective.rejected, objective.chosen + objective.rejected, len(objective)
     h = sigmoid(r_w - r_l) * sigmoid(r_l - r_w)
@@ -172,7 +185,9 @@ def linear_hessian(objective: Objective, theta: Array, coef: float) -> Verdict:
 
 
 def free_shifts(objective: Objective, components: int) -> Verdict:
-    """T9: for one-hot items and the pairwise loss alone, the undetermined dimension is the number of connected components."""
+    """T9: for one-hot items and the pairwise loss alone, the undetermined dimension is the number of connected
+    components.
+    """
     return _verdict((abs(objective.model.n_params - visible(objective).shape[1] - components), 0))
 
 
@@ -191,7 +206,9 @@ def printed_sign(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float
 
 
 def jensen(r_w: Array, r_l: Array) -> Verdict:
-    """T12: (mean s)^2 <= mean s^2: the sum-to-zero penalty never exceeds the squared sum. Bound: 4 roundings of each."""
+    """T12: (mean s)^2 <= mean s^2: the sum-to-zero penalty never exceeds the squared sum. Bound: 4 roundings of
+    each.
+    """
     few = 8 * U * SquaredSum().value(r_w, r_l)
     return _verdict((SumToZero().value(r_w, r_l), SquaredSum().value(r_w, r_l) + few))
 
@@ -210,9 +227,11 @@ def batch_expectation(penalty: ScoreLoss, r_w: Array, r_l: Array, size: int) -> 
 
 
 def shift_cost(r_w: Array, r_l: Array, shift: float, unit: float) -> Verdict:
-    """T13: in a format with unit roundoff ``unit``, shifting both scores moves d by at most unit*(|r_w + c| + |r_l + c|).
+    """T13: in a format with unit roundoff ``unit``, shifting both scores moves d by at most unit*(|r_w + c| + |r_l +
+    c|).
 
-    The arrays carry the format (float32: unit = 2^-24); differences are taken in float64, exactly for float32 scores below 2^29.
+    The arrays carry the format (float32: unit = 2^-24); differences are taken in float64, exactly for float32 scores
+    below 2^29.
     """
     kind = r_w.dtype.type
     w, v = r_w + kind(shift), r_l + kind(shift)

@@ -1,4 +1,5 @@
-"""Wrong losses and models, each with the mistake it makes and where it was seen; every theorem's test must reject its own."""
+"""Wrong losses and models, each with the mistake it makes and where it was seen; every theorem's test must reject its
+own."""
 
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ ONE = np.ones(1)
 
 
 class Wrong(Term):
-    """A term whose mistake is in its jet; value, gradient and Hessian agree with each other unless it says otherwise."""
+    """A term whose mistake is in its jet; value, gradient and Hessian agree with each other unless it says
+    otherwise."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ class SummedBatch(Term):
 
     def _value_and_grad(self, r_w, r_l, weight, of):
         total = np.sum(r_w + r_l)
-        return total * total / r_w.size, np.full_like(r_w, 2 * total / r_w.size), np.full_like(r_w, 2 * total / r_w.size)
+        return (
+            total * total / r_w.size,
+            np.full_like(r_w, 2 * total / r_w.size),
+            np.full_like(r_w, 2 * total / r_w.size),
+        )
 
 
 class ForgetsRejected(Linear):

@@ -101,18 +101,23 @@ def test_t1_the_pair_the_project_is_named_for():
         assert PAIRWISE.value_and_grad([w], [v]) == PAIRWISE.value_and_grad([1.0], [-1.0])
 
 
-@pytest.mark.parametrize("mutant", [NormalisedArgument(), PAIRWISE + 0.01 * SquaredSum(), PAIRWISE + 0.01 * OneSided(), DetachedRejected()])
+@pytest.mark.parametrize(
+    "mutant", [NormalisedArgument(), PAIRWISE + 0.01 * SquaredSum(), PAIRWISE + 0.01 * OneSided(), DetachedRejected()]
+)
 def test_t1_rejects(mutant):
     assert t.shift_invariance(PAIRWISE, *EXAMPLE, 7.0).holds
     assert not t.shift_invariance(mutant, *EXAMPLE, 7.0).holds
 
 
 def bias_gradient(objective, theta):
-    """The derivative along an output bias, which T1 makes zero, and the rounding of its 2N-term sum of |terms| <= 1/N each."""
+    """The derivative along an output bias, which T1 makes zero, and the rounding of its 2N-term sum of |terms| <= 1/N
+    each."""
     return abs(objective.value_and_grad(theta)[1][-1]), 2 * len(objective) * U * 2
 
 
-@pytest.mark.parametrize("model", [lambda p: Linear(p, True), lambda p: MLP(p, (5, 3), "tanh", True)], ids=["linear", "mlp"])
+@pytest.mark.parametrize(
+    "model", [lambda p: Linear(p, True), lambda p: MLP(p, (5, 3), "tanh", True)], ids=["linear", "mlp"]
+)
 @given(problems(), shifts)
 def test_t1_on_models(model, problem, shift):
     chosen, rejected, rng = problem
@@ -137,9 +142,10 @@ def test_t1_along_a_training_the_bias_stays(model):
 
 
 def test_t1_along_a_training_common_features_are_invisible():
-    # On a dyadic grid adding c_i to both responses of pair i leaves every difference of features exact, so that over the reals the two
-    # trainings coincide. Gradient descent with lr <= 2/beta does not amplify errors, so they add up: steps * lr * (rounding of the gradient),
-    # at most 4u(2N + 2p + 8) of its terms, with scores entering through a slope that is 1/4-Lipschitz.
+    # On a dyadic grid adding c_i to both responses of pair i leaves every difference of features exact, so that over
+    # the reals the two trainings coincide. Gradient descent with lr <= 2/beta does not amplify errors, so they add
+    # up: steps * lr * (rounding of the gradient), at most 4u(2N + 2p + 8) of its terms, with scores entering through
+    # a slope that is 1/4-Lipschitz.
     rng = np.random.default_rng(5)
     n, p, steps = 30, 4, 200
     chosen, rejected, common = (rng.integers(-32, 32, (n, p)) / 16 for _ in range(3))
@@ -177,12 +183,16 @@ def test_t2_closed_form(pair, margin):
     assert np.all(np.abs(g_l - (1 / (1 + np.exp(z)) + 0.5 * (r_w + r_l)) / len(r_w)) <= rounding)
 
 
-@pytest.mark.parametrize("mutant", [WrongSlopeSign(), MissingLog(), DetachedRejected(), HalvedGradient(), DetachedCurvature()])
+@pytest.mark.parametrize(
+    "mutant", [WrongSlopeSign(), MissingLog(), DetachedRejected(), HalvedGradient(), DetachedCurvature()]
+)
 def test_t2_rejects(mutant):
     assert not t.gradients(mutant, *EXAMPLE).holds
 
 
-@pytest.mark.parametrize(("right", "wrong"), [(Linear(3), ForgetsRejected(3)), (MLP(3, (4,)), ForgetsRejectedMLP(3, (4,)))])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [(Linear(3), ForgetsRejected(3)), (MLP(3, (4,)), ForgetsRejectedMLP(3, (4,)))]
+)
 def test_t2_rejects_a_model_that_forgets_the_rejected_side(right, wrong):
     data = make_pairs(6, 3)
     theta = right.init(1) + 0.1
@@ -216,7 +226,13 @@ def test_t5_free_dynamics(pair, coef, lr, steps):
 
 
 @pytest.mark.parametrize(
-    "mutant", [PAIRWISE + 0.5 * SquaredDifference(), PAIRWISE, PAIRWISE + 0.5 * HalvedGradient(), PAIRWISE + 0.5 * MinusSquaredSum()]
+    "mutant",
+    [
+        PAIRWISE + 0.5 * SquaredDifference(),
+        PAIRWISE,
+        PAIRWISE + 0.5 * HalvedGradient(),
+        PAIRWISE + 0.5 * MinusSquaredSum(),
+    ],
 )
 def test_t5_rejects(mutant):
     assert t.free_dynamics(PAIRWISE + 0.5 * SquaredSum(), 0.5, *EXAMPLE, 0.05, 50).holds
@@ -390,7 +406,10 @@ def test_t9_one_minimiser_from_anywhere_with_the_term():
         if coef:  # strongly convex around the minimiser: |theta - theta*| <= 2*|grad|/curvature, twice
             assert apart <= 4 * max(r.history[-1]["grad_norm"] for r in results) / curvature + 64 * U
         else:  # the shift that the data cannot see is kept: 3*sqrt(7)
-            assert abs(apart - 3 * np.sqrt(7)) <= 1e-10 / np.linalg.eigvalsh(objective.hessian(results[0].theta))[1] * 4 + 64 * U
+            assert (
+                abs(apart - 3 * np.sqrt(7))
+                <= 1e-10 / np.linalg.eigvalsh(objective.hessian(results[0].theta))[1] * 4 + 64 * U
+            )
 
 
 def test_t9_antisymmetric_separable_data_diverge_with_the_term():
