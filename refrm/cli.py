@@ -336,9 +336,8 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
         print_table([(f"{len(seen)} pairs", figures(last))])
         click.echo(f"{result.message}.")
         if result.undetermined:
-            click.echo(
-                f"The data leave {result.undetermined} of {estimator.model_.n_params} directions undetermined; they stay at 0."
-            )
+            free, n = result.undetermined, estimator.model_.n_params
+            click.echo(f"The data leave {free} of {n} directions undetermined; they stay at 0.")
         click.echo(f"model: {output}, log: {log}" + (f", plot: {plot}" if plot else ""))
 
 

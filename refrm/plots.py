@@ -19,7 +19,7 @@ def plot_training(path: str | os.PathLike[str], histories: Mapping[str, list[Rec
     """Write a PNG with two panels over training: the mean score with a band of one spread of the pair means, and the
     mean margin.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     FigureCanvasAgg(figure)
     scores, margins = figure.subplots(1, 2)
     for (name, history), (colour, line) in zip(histories.items(), STYLES, strict=False):
@@ -35,9 +35,10 @@ def plot_training(path: str | os.PathLike[str], histories: Mapping[str, list[Rec
     scores.axhline(0, color="black", linewidth=0.6)
     scores.set(xlabel="step", ylabel="score", title="mean score, band: spread of the pair means")
     margins.set(xlabel="step", ylabel="r_w - r_l", title="mean margin")
-    margins.legend(frameon=False, fontsize="small")
     for axes in (scores, margins):
         axes.spines[["top", "right"]].set_visible(False)
+    names = margins.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     figure.suptitle(title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})

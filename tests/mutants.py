@@ -117,7 +117,7 @@ class ForgetsRejected(Linear):
 
     def linearize(self, theta, x):
         half = len(x) // 2
-        return self.reward(theta, x), lambda dr: self.vjp(theta, x[:half], dr[:half])
+        return self.reward(theta, x), lambda dr: Linear.vjp(self, theta, x[:half], dr[:half])
 
 
 class ForgetsRejectedMLP(MLP):
@@ -125,4 +125,4 @@ class ForgetsRejectedMLP(MLP):
 
     def linearize(self, theta, x):
         half = len(x) // 2
-        return self.reward(theta, x), lambda dr: self.vjp(theta, x[:half], dr[:half])
+        return self.reward(theta, x), lambda dr: MLP.linearize(self, theta, x[:half])[1](dr[:half])
