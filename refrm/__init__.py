@@ -16,10 +16,10 @@ _HOME = {
     "Linear": "linear",
     "MLP": "mlp",
     "Objective": "objective",
-    "Newton": "fit",
-    "LBFGS": "fit",
-    "SGD": "fit",
-    "Adam": "fit",
+    "Newton": "solvers",
+    "LBFGS": "solvers",
+    "SGD": "solvers",
+    "Adam": "solvers",
     "FitResult": "fit",
     "minimize": "fit",
     "LinearRewardModel": "estimators",
@@ -54,9 +54,10 @@ if TYPE_CHECKING:
     from refrm.datasets import load_baseball, make_pairs
     from refrm.errors import FileError, FitWarning, InputError, NotFittedError, RefrmError
     from refrm.estimators import LinearRewardModel, MLPRewardModel, PairTransformer, load, stack_pairs
-    from refrm.fit import LBFGS, SGD, Adam, FitResult, Newton, minimize
+    from refrm.fit import FitResult, minimize
     from refrm.gradcheck import check_gradient
     from refrm.linear import Linear
     from refrm.losses import BradleyTerry, SquaredSum, SumOfSquares, SumToZero
     from refrm.mlp import MLP
     from refrm.objective import Objective
+    from refrm.solvers import LBFGS, SGD, Adam, Newton

@@ -6,25 +6,23 @@ Anything heavier than click is imported where it is used, so that ``refrm --help
 
 import io
 import json
-import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from refrm import __version__
+from refrm.console import figures, finite, print_json, print_table, progress
 from refrm.errors import InputError, RefrmError
 
 if TYPE_CHECKING:
     from refrm.fit import Record
 
 PATH = click.Path(dir_okay=False, path_type=Path)
-COLUMNS = ("mean score", "spread", "mean margin", "train acc", "held-out acc")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -44,57 +42,6 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --json and --quiet."""
     command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
     return click.option("--quiet", is_flag=True, help="Print nothing but errors.")(command)
-
-
-@contextmanager
-def progress(total: int, text: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves a progress bar to a step; there is a bar only on a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda step: bar.update(task, completed=step)
-
-
-def print_table(rows: list[tuple[str, list[float | None]]]) -> None:
-    """Print figures under `COLUMNS`, one named row each."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("objective" if len(rows) > 1 else "")
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
-    for name, figures in rows:
-        table.add_row(name, *("" if x is None else f"{x:.{3 if i >= 3 else 2}f}" for i, x in enumerate(figures)))
-    # In a pipe there is no width to keep to.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def figures(record: "Record") -> list[float | None]:
-    """Return a record's figures in the order of `COLUMNS`."""
-    keys = ("mean_score", "spread", "mean_margin", "accuracy", "heldout_accuracy")
-    return [record.get(key) for key in keys]
-
-
-def finite(value: Any) -> Any:
-    """Return the value with every float that JSON has no word for replaced by None."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(finite(value), allow_nan=False))
 
 
 def check_outputs(inputs: list[Path | None], outputs: dict[str, Path | None]) -> None:
@@ -188,7 +135,7 @@ MODEL_OPTIONS = {"linear": ("bias",), "mlp": ("bias", "hidden", "activation")}
 
 def build(model: str, solver: str | None, settings: dict[str, Any], shared: dict[str, Any]) -> Any:
     """Return the estimator for the options that were given (not None); one that does not apply is refused."""
-    from refrm import fit as solvers
+    from refrm import solvers
     from refrm.estimators import LinearRewardModel, MLPRewardModel
 
     given = {name: value for name, value in settings.items() if value is not None}

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from refrm.datasets import make_pairs
-from refrm.fit import Adam, FitResult, Record, minimize
+from refrm.fit import FitResult, Record, minimize
 from refrm.losses import BradleyTerry, Loss, SquaredSum, Term
 from refrm.mlp import MLP
 from refrm.objective import Objective
+from refrm.solvers import Adam
 from refrm.spec import Array, Jet
 
 PLAIN, CENTRED, MISTAKEN = "pairwise loss alone", "+ (r_w + r_l)^2", "+ (r_w - r_l)^2, the mistake"

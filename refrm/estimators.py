@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 from refrm import spec
 from refrm.errors import FileError, FitWarning, InputError, NotFittedError
 from refrm.files import read_about, write_npz
-from refrm.fit import LBFGS, SGD, Adam, FitResult, Newton, Record, Solver, minimize
+from refrm.fit import FitResult, Record, minimize
 from refrm.linear import Linear
 from refrm.losses import BradleyTerry, Loss, SquaredSum, check_array, check_weight
 from refrm.mlp import MLP
 from refrm.objective import Model, Objective, check_features
+from refrm.solvers import LBFGS, SGD, Adam, Newton, Solver
 from refrm.spec import Array
 
 

@@ -1,4 +1,4 @@
-"""Solvers for an `Objective`: Newton and L-BFGS (SciPy), SGD and Adam (jitted); recorded, resumable, deterministic.
+"""Fitting an `Objective`: `minimize` runs a solver, records, saves and resumes.
 
 What is promised: the same objective, settings and seed give the same bits, for one NumPy/SciPy/BLAS build and number of
 BLAS threads; and a fit that is killed and resumed from its checkpoint ends at the same bits as an uninterrupted one.
@@ -9,37 +9,20 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from refrm import spec
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
-from refrm.linear import Linear
-from refrm.losses import BradleyTerry, Sum, check_number, functions
-from refrm.mlp import ACTIVATIONS, MLP
+from refrm.losses import BradleyTerry, Sum
 from refrm.objective import Objective
 from refrm.separation import separating_direction
+from refrm.solvers import Solver, State, check_solver
 from refrm.spec import Array
 
 Record = dict[str, float]
-
-RESTART = 100
-"""L-BFGS forgets its memory every so many iterations, checkpoint or not: that is where a checkpoint can resume it."""
-
-
-@dataclass
-class State:
-    """What a solver carries from step to step; a checkpoint holds exactly this and the history."""
-
-    theta: Array
-    first: Array  # momentum, or Adam's first moment
-    second: Array  # Adam's second moment
-    step: int = 0
-    stop: str = ""
-    undetermined: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,239 +84,6 @@ def evaluate(objective: Objective, theta: Array) -> Record:
             "accuracy": float(objective.weight @ ((d > 0) + 0.5 * (d == 0)) / objective.weight.sum()),
             "grad_norm": float(np.linalg.norm(grad.astype(np.float64))),
         }
-
-
-@dataclass(frozen=True)
-class Newton:
-    """Newton's method with backtracking, for the linear model; from zero it finds the minimiser of least norm.
-
-    Directions that neither the differences nor a penalty can see are found once, from the Gram matrix of what the
-    loss sees, with its columns scaled to length 1 (an eigenvalue below ``p*eps*largest`` counts as 0); the search
-    stays in the complement.
-    """
-
-    tol: float = 1e-10
-    max_iter: int = 100
-
-    def advance(self, objective: Objective, state: State, run: "Run") -> None:
-        """Take one iteration."""
-        if not isinstance(objective.model, Linear):
-            raise InputError(
-                f"Newton is for the linear model, got {type(objective.model).__name__}; use LBFGS, SGD or Adam"
-            )
-        basis = run.memo("basis", lambda: visible(objective))
-        state.undetermined = objective.model.n_params - basis.shape[1]
-        value, grad = objective.value_and_grad(state.theta)
-        if not math.isfinite(value):
-            state.stop = "diverged"
-        elif np.linalg.norm(grad) <= self.tol:
-            state.stop = "converged"
-        elif state.step >= self.max_iter:
-            state.stop = "max_iter"
-        elif state.step % 10 == 9 and run.memo("separable", lambda: separating_direction(objective) is not None):
-            state.stop = "separable"
-        if state.stop:
-            return
-        g = basis.T @ grad
-        try:
-            factor = np.linalg.cholesky(basis.T @ objective.hessian(state.theta) @ basis)
-            half = np.linalg.solve(factor, g)
-            direction = -basis @ np.linalg.solve(factor.T, half)
-            decrement = float(half @ half)
-        except np.linalg.LinAlgError:  # curvature below rounding: far out on separable data
-            state.stop = "separable" if separating_direction(objective) is not None else "stalled"
-            return
-        t = 1.0
-        while objective.value(state.theta + t * direction) > value - 1e-4 * t * decrement:
-            if t * decrement <= 4 * np.finfo(np.float64).eps * max(value, np.finfo(np.float64).tiny):
-                state.stop = "converged"  # what is left to gain is below the rounding of J
-                return
-            t /= 2
-        state.theta = (state.theta + t * direction).astype(state.theta.dtype)
-        state.step += 1
-
-
-def visible(objective: Objective) -> Array:
-    """Return a basis, shape (p, rank), of the directions in which the linear objective is not constant (T9)."""
-    share = objective.weight / objective.weight.sum()
-    a, b, c = np.sum([coef * np.array(term.quadratic) for coef, term in objective.loss.terms], axis=0)
-    x_w, x_l = (Linear.design(objective.model, x).astype(np.float64) for x in (objective.chosen, objective.rejected))  # type: ignore[arg-type]
-    rows = [(x_w - x_l)[share > 0]]
-    if b > 0 or a > 0:
-        rows.append((x_w + x_l)[share > 0])
-    elif c > 0:
-        rows.append(share[None] @ (x_w + x_l))
-    gram = sum(x.T @ x for x in rows)
-    scale = np.sqrt(np.diag(gram))
-    scale[scale == 0] = 1
-    eigenvalues, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
-    kept = eigenvalues > len(gram) * np.finfo(np.float64).eps * eigenvalues[-1]
-    # The row space of rows/scale, carried back to that of rows.
-    return np.linalg.qr(scale[:, None] * vectors[:, kept])[0] if not kept.all() else np.eye(len(gram))
-
-
-@dataclass(frozen=True)
-class LBFGS:
-    """SciPy's L-BFGS, for any model; ``tol`` bounds the largest component of the gradient."""
-
-    tol: float = 1e-8
-    max_iter: int = 2000
-
-    def advance(self, objective: Objective, state: State, run: "Run") -> None:
-        """Run until the next restart."""
-        from scipy.optimize import minimize as scipy_minimize
-
-        def observe(x: Array) -> None:
-            state.step += 1
-            if state.step < stop_at:
-                run.observe(replace(state, theta=x.astype(state.theta.dtype)))
-
-        begun, stop_at = state.step, min(state.step + RESTART, self.max_iter)
-        if begun >= self.max_iter:
-            state.stop = "max_iter"
-            return
-        with np.errstate(all="ignore"):
-            found = scipy_minimize(
-                lambda x: tuple(np.float64(part) for part in objective.value_and_grad(x)),
-                state.theta.astype(np.float64),
-                method="L-BFGS-B",
-                jac=True,
-                callback=observe,
-                options={"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": self.tol, "ftol": 0, "maxcor": 20},
-            )
-        state.theta = found.x.astype(state.theta.dtype)
-        if not math.isfinite(found.fun):
-            state.stop = "diverged"
-        elif np.abs(found.jac).max() <= self.tol:
-            state.stop = "converged"
-        elif state.step == begun:  # not even the first step from a fresh memory
-            state.stop = "stalled"
-        if (state.stop or state.step >= self.max_iter) and run.separable():
-            state.stop = "separable"
-
-
-def stream(seed: int, n: int, size: int, step: int, count: int) -> Array:
-    """Return the batches of steps ``step`` to ``step + count - 1``, shape (count, size), as indices of pairs.
-
-    Epoch e is a permutation of the pairs drawn from (seed, e); batches cut the sequence of epochs into equal lengths,
-    so that any step's batch is known without the steps before it. ``size >= n`` means all pairs, in order.
-    """
-    if size >= n:
-        return np.tile(np.arange(n), (count, 1))
-    begin, end = step * size, (step + count) * size
-    epochs = range(begin // n, (end - 1) // n + 1)
-    order = np.concatenate([np.random.default_rng([seed, epoch]).permutation(n) for epoch in epochs])
-    return order[begin - epochs[0] * n : end - epochs[0] * n].reshape(count, size)
-
-
-@dataclass(frozen=True)
-class _Stochastic:
-    """What SGD and Adam share: a fixed number of steps on minibatches."""
-
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    batch_size: int = 64
-    steps: int = 1000
-
-    def rule(self) -> tuple[bool, float, float, float, float, float]:
-        """Return (adam, lr, beta1 or momentum, beta2, eps, weight decay)."""
-        raise NotImplementedError
-
-    def advance(self, objective: Objective, state: State, run: "Run") -> None:
-        """Take the steps until the next one that is recorded or saved."""
-        count = min(run.until_due(state.step), self.steps - state.step)
-        if count > 0:
-            batches = stream(run.seed, len(objective), self.batch_size, state.step, count)
-            descend = _descend if functions(objective.backend) is spec else _descend_compiled
-            with np.errstate(all="ignore"):
-                descend(objective, state, batches, self.rule())
-            state.step += count
-        if not np.isfinite(state.theta).all():
-            state.stop = "diverged"
-        elif state.step >= self.steps:
-            state.stop = "separable" if run.separable() else "completed"
-
-
-@dataclass(frozen=True)
-class SGD(_Stochastic):
-    """Minibatch SGD with heavy-ball momentum, v <- momentum*v + g (no dampening), and decoupled weight decay.
-
-    ``batch_size`` of N or more is full-batch gradient descent; on the linear model it is monotone for lr <= 1/beta
-    (T7).
-    """
-
-    lr: float = 0.1
-    momentum: float = 0.0
-
-    def rule(self) -> tuple[bool, float, float, float, float, float]:
-        """Return the optimiser's numbers."""
-        return False, self.lr, self.momentum, 0.0, 0.0, self.weight_decay
-
-
-@dataclass(frozen=True)
-class Adam(_Stochastic):
-    """Adam (arXiv 1412.6980), with decoupled weight decay: AdamW (arXiv 1711.05101) where it is positive."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-    def rule(self) -> tuple[bool, float, float, float, float, float]:
-        """Return the optimiser's numbers."""
-        return True, self.lr, self.beta1, self.beta2, self.eps, self.weight_decay
-
-
-Rule = tuple[bool, float, float, float, float, float]
-Solver = Newton | LBFGS | SGD | Adam
-
-
-def _descend_compiled(objective: Objective, state: State, batches: Array, rule: Rule) -> None:
-    from refrm import kernels
-
-    model, loss = objective.model, objective.loss
-    pairwise = [(coef, term) for coef, term in loss.terms if isinstance(term, BradleyTerry)]
-    c_pair, term = pairwise[0] if pairwise else (0.0, BradleyTerry())
-    a, b, c = (float(x) for x in np.sum([coef * np.array(term.quadratic) for coef, term in loss.terms], axis=0))
-    if isinstance(model, MLP):
-        network = (np.array(model.widths), list(ACTIVATIONS).index(model.activation), model.head_bias)
-    else:
-        network = (np.array([model.n_features, 1]), 0, bool(model.n_params - model.n_features))
-    margin = np.broadcast_to(term.margin, len(objective)).copy()
-    kernels.descend(
-        state.theta, state.first, state.second, state.step, batches,
-        objective.chosen, objective.rejected, margin, objective.weight,
-        network, (term.label_smoothing, c_pair, a, b, c), rule,
-    )  # fmt: skip
-
-
-def _descend(objective: Objective, state: State, batches: Array, rule: Rule) -> None:
-    """The steps of `refrm.kernels.descend`, one at a time, on `refrm.spec`."""
-    adam, lr, beta1, beta2, eps, decay = rule
-    theta, first, second = state.theta, state.first, state.second
-    for n, batch in enumerate(batches, state.step + 1):
-        # A batch in which every weight is zero moves nothing but the momentum.
-        grad = objective.take(batch).value_and_grad(theta)[1] if objective.weight[batch].any() else np.zeros_like(theta)
-        first *= beta1
-        first += (1 - beta1) * grad if adam else grad
-        move = first
-        if adam:
-            second *= beta2
-            second += (1 - beta2) * grad * grad
-            move = first / (1 - beta1**n) / (np.sqrt(second / (1 - beta2**n)) + eps)
-        theta -= lr * (move + decay * theta)
-
-
-def check_solver(solver: Solver) -> None:
-    """Raise `InputError` if a setting of ``solver`` is out of range."""
-    if not isinstance(solver, Newton | LBFGS | SGD | Adam):
-        raise InputError(f"solver must be Newton(), LBFGS(), SGD() or Adam(), got {solver!r}")
-    for name, value in asdict(solver).items():
-        if name in ("max_iter", "steps", "batch_size"):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < (name == "batch_size"):
-                raise InputError(f"{name} must be an integer >= {int(name == 'batch_size')}, got {value!r}")
-        else:
-            high = 1.0 if name in ("momentum", "beta1", "beta2") else math.inf
-            check_number(name, value, 0.0, high, open_low=name in ("lr", "eps"))
 
 
 @dataclass

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refrm.fit import visible
 from refrm.gradcheck import check_gradient
 from refrm.losses import BradleyTerry, SquaredSum, SumToZero
 from refrm.objective import Objective
+from refrm.solvers import visible
 from refrm.spec import Array, sigmoid
 
 U = 2.0**-53
