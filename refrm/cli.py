@@ -78,8 +78,8 @@ def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json:
       refrm demo --coef 0.1 --steps 3000 --plot inflation.png
       refrm demo --json --no-plot
     """
+    from refrm.checks import check_number
     from refrm.demo import explain, train
-    from refrm.losses import check_number
 
     check_number("--coef", coef, 0.0, open_low=True)
     where = None if no_plot else plot
@@ -224,10 +224,10 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
     """
     import numpy as np
 
+    from refrm.checks import check_number
     from refrm.errors import FitWarning
     from refrm.estimators import stack_pairs
     from refrm.files import read_npz, write_atomic
-    from refrm.losses import check_number
 
     share = check_number("--held-out", options["held_out"], 0.0, 1.0)
     log, plot = options["log"] or output.with_suffix(".jsonl"), options["plot"] or output.with_suffix(".png")

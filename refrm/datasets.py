@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refrm.errors import InputError
-from refrm.losses import check_number
+from refrm.checks import check_integer, check_number
 from refrm.spec import Array, sigmoid
 
 
@@ -60,8 +59,7 @@ def make_pairs(
         For a size below its minimum or a negative number.
     """
     for name, value, least in (("n_pairs", n_pairs, 1), ("n_features", n_features, 2), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+        check_integer(name, value, least)
     check_number("shared", shared, 0.0)
     check_number("strength", strength, 0.0)
     rng = np.random.default_rng(seed)

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refrm import spec
+from refrm.checks import check_array, check_features, check_finite, check_weight
 from refrm.errors import FileError, FitWarning, InputError, NotFittedError
 from refrm.files import read_about, write_npz
 from refrm.fit import FitResult, Record, minimize
 from refrm.linear import Linear
-from refrm.losses import BradleyTerry, Loss, SquaredSum, check_array, check_weight
+from refrm.losses import BradleyTerry, Loss, SquaredSum
 from refrm.mlp import MLP
-from refrm.objective import Model, Objective, check_features
+from refrm.objective import Model, Objective
 from refrm.solvers import LBFGS, SGD, Adam, Newton, Solver
 from refrm.spec import Array
 
@@ -185,6 +186,7 @@ class _RewardModel:
         p = self.n_features_in_
         shape = (None, p) if np.ndim(X) == 2 else (None, 2, p)
         rows = check_array("X", X, shape, f"(M, {p}) or (N, 2, {p})").astype(self.theta_.dtype)
+        check_finite("X", rows)
         return self.model_.reward(self.theta_, rows.reshape(-1, p)).reshape(rows.shape[:-1])
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -324,6 +326,7 @@ def load(path: str | os.PathLike[str]) -> LinearRewardModel | MLPRewardModel:
         estimator.n_features_in_, estimator.classes_ = estimator.model_.n_features, np.array([0, 1])
         shape = (estimator.model_.n_params,)
         estimator.theta_ = check_array("theta", arrays["theta"], shape, f"{shape}")
+        check_finite("theta", estimator.theta_)
         ended = about["stop"], about["message"], about["steps"], about["history"]
         estimator.result_ = FitResult(estimator.theta_, *ended)
     except (KeyError, TypeError, InputError) as error:

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from refrm.spec import Array
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path``: beside it first, then fsync, then rename. A reader sees the old file or the new
-    one.
+    one; a link stays a link, and what is neither a file nor a link to one is refused.
     """
-    place = Path(path)
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():
+        raise FileError(f"cannot write {path}: it exists and is not a regular file")
     try:
         # mkstemp makes the file private; a plain new file has the permissions that the umask leaves, as has ours
         handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
@@ -52,18 +55,21 @@ def write_npz(path: str | os.PathLike[str], about: dict[str, Any], **arrays: Arr
 def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Return every array of an `.npz` file; nothing is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise FileError(f"{path} is a single array, not an .npz archive")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise FileError(f"{path} is a single array, not an .npz archive")
+        with loaded as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise FileError(f"{path} does not exist") from None
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{path} is not an .npz file of plain arrays: {error}") from None
+    except FileError:
+        raise
+    except ValueError:  # numpy's message would recommend unpickling
+        raise FileError(f"{path} is not an .npz archive of plain arrays; Python objects are never unpickled") from None
+    except (EOFError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, MemoryError) as error:
+        raise FileError(f"{path} is not a whole .npz archive: {error or type(error).__name__}") from None
 
 
 def read_about(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Array]]:

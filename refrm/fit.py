@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from refrm.checks import check_integer
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
 from refrm.losses import BradleyTerry, Sum
@@ -177,7 +178,8 @@ _MESSAGES = {
     "separable": "separable: some direction raises margins for ever and the loss falls along it, so there is no"
     " minimiser (T9); stopped at step {step}, mean margin {mean_margin:.3g}. Label smoothing bounds the margins (T14),"
     " the squared sum does not",
-    "diverged": "diverged: the objective was no longer finite at step {step}; a smaller lr may help",
+    "diverged": "diverged: the objective was no longer finite at step {step}; features, coefficients or"
+    " a learning rate on a smaller scale may help",
 }
 
 
@@ -230,9 +232,9 @@ def minimize(
         For a checkpoint that exists (without ``resume``), cannot be read, or belongs to another fit.
     """
     check_solver(solver)
-    for name, count in (("record_every", record_every), ("checkpoint_every", checkpoint_every)):
-        if not isinstance(count, int | np.integer) or count < 1:
-            raise InputError(f"{name} must be an integer >= 1, got {count!r}")
+    check_integer("record_every", record_every, 1)
+    check_integer("checkpoint_every", checkpoint_every, 1)
+    check_integer("seed", seed, 0)
     if sum(isinstance(term, BradleyTerry) for _, term in objective.loss.terms) > 1:
         raise InputError("the loss has more than one BradleyTerry term; minimize takes one")
     begin = objective.model.init(seed) if theta is None else theta
@@ -246,10 +248,11 @@ def minimize(
         state = run.load(checkpoint)
     else:
         run.observe(state)
-    while not state.stop:
-        solver.advance(objective, state, run)
-        run.observe(state)
-        run.save(state)
+    with np.errstate(all="ignore"):  # what is not finite is found out, and said as the reason to stop
+        while not state.stop:
+            solver.advance(objective, state, run)
+            run.observe(state)
+            run.save(state)
     last = run.history[-1]
     message = _MESSAGES[state.stop].format(**{**last, "step": state.step})
     return FitResult(state.theta, state.stop, message, state.step, run.history, state.undetermined)

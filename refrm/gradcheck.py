@@ -1,8 +1,7 @@
 """Checks of a hand-derived gradient and Hessian product against the function itself, in two independent ways.
 
-1. Differences: the central difference at h and h/2, extrapolated (Richardson). Its error is at most about that of the
-better of the two,
-   which is what extrapolation changed, plus the rounding of the function values divided by h.
+1. Differences: the central differences at h and h/2, extrapolated (Richardson). Its error is at most about that of the
+   better of the two, which is what extrapolation changed, plus the rounding of the function values divided by h.
 2. The fundamental theorem of calculus: f(theta + t) - f(theta) is the integral of grad(theta + x*t).t over [0, 1], by
    Gauss and Legendre's rule with 16 nodes. No small step and no cancellation; its error is at most about what
    doubling 8 nodes changed, plus rounding.
@@ -11,6 +10,7 @@ Neither way has a tolerance to choose: each result comes with its own bound, and
 below it.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from refrm.checks import check_array, check_integer, check_number
 from refrm.errors import InputError
-from refrm.losses import check_array
 from refrm.spec import Array
 
 ValueAndGrad = Callable[[Array], tuple[float, Array]]
@@ -70,12 +70,14 @@ class GradientReport:
         return f"{state}: {len(self.checks)} checks, worst {worst.way}: {figures}"
 
 
-def _difference(f: Callable[[Array], Any], theta: Array, t: Array) -> tuple[Any, float]:
-    """Return the derivative of f along t, by extrapolated central differences, and a bound of its error."""
-    h = _EPS**0.2 * (1 + np.linalg.norm(theta)) / np.linalg.norm(t)
+def _difference(f: Callable[[Array], Any], theta: Array, t: Array, h: float, slope: float) -> tuple[Any, float]:
+    """Return the derivative of f along the unit vector t, by extrapolated central differences, and a bound of its
+    error; ``slope`` is the size of the derivative of f in any direction.
+    """
     values = {x: f(theta + x * h * t) for x in (-1, -0.5, 0.5, 1)}
     coarse, fine = (values[1] - values[-1]) / (2 * h), (values[0.5] - values[-0.5]) / h
-    size = max(np.abs(value).max() for value in values.values()) + np.linalg.norm(theta) * np.abs(fine).max()
+    # Every value of f carries the rounding of its result and that of its argument.
+    size = max(np.abs(value).max() for value in values.values()) + np.linalg.norm(theta) * slope
     best = (4 * fine - coarse) / 3
     return best, float(np.abs(best - fine).max() + 8 * _EPS * size / h)
 
@@ -92,17 +94,19 @@ def _integral(derivative: Callable[[Array], Any], theta: Array, t: Array) -> tup
 
 
 def _first_order(
-    value_and_grad: ValueAndGrad, start: tuple[Array, float, Array], t: Array, step: float
+    value_and_grad: ValueAndGrad, start: tuple[Array, float, Array], t: Array, length: float
 ) -> Iterator[Check]:
     """Check the gradient along the unit vector ``t``, in both ways."""
     at, value, grad = start
-    found, bound = _difference(lambda x: value_and_grad(x)[0], at, t)
+    slope = float(np.linalg.norm(grad))
+    found, bound = _difference(lambda x: value_and_grad(x)[0], at, t, length / 100, slope)
     rounding = 8 * _EPS * float(np.abs(grad) @ np.abs(t))
     yield Check("gradient, differences", float(abs(found - grad @ t)), bound + rounding)
-    path = step * (1 + np.linalg.norm(at)) * t
+    path = length * t
     total, bound = _integral(lambda x: value_and_grad(x)[1] @ path, at, path)
     end = value_and_grad(at + path)[0]
-    yield Check("gradient, integral", float(abs(total - (end - value))), bound + 8 * _EPS * (abs(end) + abs(value)))
+    rounding = 8 * _EPS * (abs(end) + abs(value) + float(np.linalg.norm(at + path)) * slope)
+    yield Check("gradient, integral", float(abs(total - (end - value))), bound + rounding)
 
 
 def _second_order(
@@ -111,17 +115,19 @@ def _second_order(
     start: tuple[Array, float, Array],
     t: Array,
     other: Array,
-    step: float,
+    length: float,
 ) -> Iterator[Check]:
     """Check the Hessian product along ``t``, in both ways, and its symmetry against ``other``."""
     at, _, grad = start
     product, crossed = hvp(at, t), hvp(at, other)
-    found, bound = _difference(lambda x: value_and_grad(x)[1], at, t)
+    # For a random unit vector, |H t|*sqrt(n) is about the Frobenius norm of H.
+    slope = float(max(np.linalg.norm(product), np.linalg.norm(crossed))) * math.sqrt(at.size)
+    found, bound = _difference(lambda x: value_and_grad(x)[1], at, t, length / 100, slope)
     yield Check("Hessian product, differences", float(np.abs(found - product).max()), bound)
-    path = step * (1 + np.linalg.norm(at)) * t
+    path = length * t
     total, bound = _integral(lambda x: hvp(x, path), at, path)
     end = value_and_grad(at + path)[1]
-    rounding = 32 * _EPS * float(np.abs(end).max() + np.abs(grad).max())
+    rounding = 32 * _EPS * float(np.abs(end).max() + np.abs(grad).max() + np.linalg.norm(at + path) * slope)
     yield Check("Hessian product, integral", float(np.abs(total - (end - grad)).max()), bound + rounding)
     size = float(np.abs(other) @ np.abs(product) + np.abs(t) @ np.abs(crossed))
     yield Check("Hessian product, symmetry", float(abs(other @ product - t @ crossed)), 8 * at.size * _EPS * size)
@@ -150,7 +156,8 @@ def check_gradient(
         Random directions, beside that of the gradient itself. A wrong component shows in all of them, diluted by
         1/sqrt(n_params).
     step : float
-        Length of the path of integration, relative to 1 + |theta|.
+        Length of the path of integration, relative to 1 + |theta|, on which the function must be smooth; differences
+        are taken at a hundredth of it.
     seed : int
         Seed of the directions.
 
@@ -168,8 +175,8 @@ def check_gradient(
     False
     """
     at = check_array("theta", theta, (None,), "(n_params,)").astype(np.float64)
-    if not isinstance(directions, int) or directions < 1:
-        raise InputError(f"directions must be an integer >= 1, got {directions!r}")
+    check_integer("directions", directions, 1)
+    check_number("step", step, 0.0, open_low=True)
     rng = np.random.default_rng(seed)
     value, grad = value_and_grad(at)
     if np.shape(grad) != at.shape:
@@ -178,8 +185,8 @@ def check_gradient(
         )
     along = [grad, *rng.standard_normal((directions, at.size))]
     along = [t / np.linalg.norm(t) for t in along if np.linalg.norm(t) > 0]
-    start = (at, float(value), grad)
-    checks = [check for t in along for check in _first_order(value_and_grad, start, t, step)]
+    start, length = (at, float(value), grad), step * (1 + float(np.linalg.norm(at)))
+    checks = [check for t in along for check in _first_order(value_and_grad, start, t, length)]
     if hvp is not None:
-        checks += [c for t in along for c in _second_order(value_and_grad, hvp, start, t, along[-1], step)]
+        checks += [c for t in along for c in _second_order(value_and_grad, hvp, start, t, along[-1], length)]
     return GradientReport(tuple(checks))

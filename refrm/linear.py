@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refrm.checks import check_integer
 from refrm.spec import Array
 
 
@@ -18,6 +19,9 @@ class Linear:
 
     n_features: int
     bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_integer("n_features", self.n_features, 1)
 
     @property
     def n_params(self) -> int:

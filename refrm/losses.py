@@ -7,7 +7,6 @@ is NaN.
 """
 
 import importlib.util
-import math
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refrm import spec
+from refrm.checks import check_array, check_number, check_scores, check_weight
 from refrm.errors import InputError
 from refrm.spec import Array, Jet
 
@@ -32,54 +32,6 @@ def functions(backend: str) -> ModuleType:
     from refrm import kernels
 
     return kernels
-
-
-def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], expected: str) -> Array:
-    """Return ``values`` as a C-contiguous float32 or float64 array of ``shape`` (None: any length), or raise
-    `InputError`.
-
-    float32 stays float32; integers, float16 and extended precision become float64.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} must be real numbers, got dtype {array.dtype}")
-    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
-        raise InputError(f"{name} must have shape {expected}, got {array.shape}")
-    return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64, order="C")
-
-
-def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """Return ``value`` as a float if it is a finite real number in [low, high), or raise `InputError`."""
-    interval = f"{'(' if open_low else '['}{low:g}, {high:g})"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number in {interval}, got {value!r}") from None
-    if not low <= number < high or (open_low and number == low):
-        raise InputError(f"{name} must be a number in {interval}, got {value!r}")
-    return number
-
-
-def check_weight(weight: ArrayLike | None, n: int) -> Array:
-    """Return the weights of ``n`` pairs as float64: finite, none negative, not all zero; None means ones."""
-    if weight is None:
-        return np.ones(n)
-    array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64)
-    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
-        raise InputError(
-            f"weight must be finite, >= 0 and not all 0, got minimum {array.min()} and maximum {array.max()}"
-        )
-    return array
-
-
-def check_scores(r_w: ArrayLike, r_l: ArrayLike) -> tuple[Array, Array]:
-    """Return both score arrays, of one shape (N,), N >= 1, and one dtype; (N, 1) is refused, never broadcast."""
-    w = check_array("r_w", r_w, (None,), "(N,)")
-    if w.size == 0:
-        raise InputError("r_w and r_l are an empty batch, shape (0,): the mean over no pairs is not defined")
-    v = check_array("r_l", r_l, (w.size,), f"{w.shape}, that of r_w")
-    dtype = np.result_type(w, v)
-    return w.astype(dtype, copy=False), v.astype(dtype, copy=False)
 
 
 class Hessian(NamedTuple):

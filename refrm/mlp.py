@@ -15,6 +15,7 @@ from math import pi, sqrt
 
 import numpy as np
 
+from refrm.checks import check_integer
 from refrm.errors import InputError
 from refrm.spec import Array, sigmoid, softplus
 
@@ -77,10 +78,11 @@ class MLP:
             raise InputError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if self.init_scale not in INITS:
             raise InputError(f"init_scale must be one of {', '.join(INITS)}, got {self.init_scale!r}")
-        if not all(isinstance(n, int | np.integer) and n > 0 for n in (self.n_features, *self.hidden)):
-            raise InputError(
-                f"n_features and hidden must be positive integers, got {self.n_features!r}, {self.hidden!r}"
-            )
+        check_integer("n_features", self.n_features, 1)
+        if not isinstance(self.hidden, tuple):
+            raise InputError(f"hidden must be a tuple of integers >= 1, got {self.hidden!r}")
+        for width in self.hidden:
+            check_integer("hidden", width, 1)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from refrm.checks import check_array, check_features, check_weight
 from refrm.errors import InputError
 from refrm.linear import Linear
-from refrm.losses import Loss, check_array, check_weight
+from refrm.losses import Loss
 from refrm.spec import Array
 
 
@@ -32,22 +33,6 @@ class Model(Protocol):
     def vjp_tangent(self, theta: Array, x: Array, dr: Array, t: Array, dr_t: Array) -> Array: ...
 
 
-def check_features(chosen: ArrayLike, rejected: ArrayLike, n_features: int | None = None) -> tuple[Array, Array]:
-    """Return both feature matrices, of one shape (N, n_features) and dtype, N >= 1, finite; or raise `InputError`."""
-    w = check_array("chosen", chosen, (None, n_features), f"(N, {n_features or 'n_features'})")
-    if 0 in w.shape:
-        raise InputError(
-            f"chosen and rejected are empty, shape {w.shape}: at least one pair and one feature are needed"
-        )
-    v = check_array("rejected", rejected, w.shape, f"{w.shape}, that of chosen")
-    for name, x in (("chosen", w), ("rejected", v)):
-        if not np.isfinite(x).all():
-            row, column = np.argwhere(~np.isfinite(x))[0]
-            raise InputError(f"{name} must be finite, got {x[row, column]} at row {row}, column {column}")
-    dtype = np.result_type(w, v)
-    return w.astype(dtype, copy=False), v.astype(dtype, copy=False)
-
-
 @dataclass(frozen=True, eq=False)
 class Objective:
     """J(theta) = loss(r_theta(chosen), r_theta(rejected)), weighted by ``weight``.
@@ -59,8 +44,8 @@ class Objective:
     loss : Loss
         For example ``BradleyTerry() + 0.01 * SquaredSum()``: mean over pairs, no factor 1/2.
     chosen, rejected : arrays of shape (N, n_features)
-        Features, float64 or float32 (integers and float16 become float64), finite. Their dtype is that of the
-        computation.
+        Features, float64 or float32 (integers and float16 become float64), finite, at most 1e100 in size. Their dtype
+        is that of the computation.
     weight : array of shape (N,), optional
         Weights >= 0; an integer counts as that many copies of the pair.
     backend : {"auto", "numba", "numpy"}

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from refrm import spec
+from refrm.checks import check_integer, check_number
 from refrm.errors import InputError
 from refrm.linear import Linear
-from refrm.losses import BradleyTerry, check_number, functions
+from refrm.losses import BradleyTerry, functions
 from refrm.mlp import ACTIVATIONS, MLP
 from refrm.objective import Objective
 from refrm.separation import separating_direction
@@ -84,6 +85,9 @@ class Newton:
             half = np.linalg.solve(factor, g)
             direction = -basis @ np.linalg.solve(factor.T, half)
             decrement = float(half @ half)
+            if not math.isfinite(decrement):
+                state.stop = "diverged"
+                return
         except np.linalg.LinAlgError:  # curvature below rounding: far out on separable data
             state.stop = "separable" if separating_direction(objective) is not None else "stalled"
             return
@@ -136,15 +140,14 @@ class LBFGS:
         if begun >= self.max_iter:
             state.stop = "max_iter"
             return
-        with np.errstate(all="ignore"):
-            found = scipy_minimize(
-                lambda x: tuple(np.float64(part) for part in objective.value_and_grad(x)),
-                state.theta.astype(np.float64),
-                method="L-BFGS-B",
-                jac=True,
-                callback=observe,
-                options={"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": self.tol, "ftol": 0, "maxcor": 20},
-            )
+        found = scipy_minimize(
+            lambda x: tuple(np.float64(part) for part in objective.value_and_grad(x)),
+            state.theta.astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            callback=observe,
+            options={"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": self.tol, "ftol": 0, "maxcor": 20},
+        )
         state.theta = found.x.astype(state.theta.dtype)
         if not math.isfinite(found.fun):
             state.stop = "diverged"
@@ -189,8 +192,7 @@ class _Stochastic:
         if count > 0:
             batches = stream(run.seed, len(objective), self.batch_size, state.step, count)
             descend = _descend if functions(objective.backend) is spec else _descend_compiled
-            with np.errstate(all="ignore"):
-                descend(objective, state, batches, self.rule())
+            descend(objective, state, batches, self.rule())
             state.step += count
         if not np.isfinite(state.theta).all():
             state.stop = "diverged"
@@ -273,8 +275,7 @@ def check_solver(solver: Solver) -> None:
         raise InputError(f"solver must be Newton(), LBFGS(), SGD() or Adam(), got {solver!r}")
     for name, value in asdict(solver).items():
         if name in ("max_iter", "steps", "batch_size"):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < (name == "batch_size"):
-                raise InputError(f"{name} must be an integer >= {int(name == 'batch_size')}, got {value!r}")
+            check_integer(name, value, int(name == "batch_size"))
         else:
             high = 1.0 if name in ("momentum", "beta1", "beta2") else math.inf
             check_number(name, value, 0.0, high, open_low=name in ("lr", "eps"))

@@ -15,9 +15,15 @@ BOUNDARIES = (0.0, math.log(4.0), 0.5 * math.log(2.0), 60 * math.log(2.0), 36.7,
 """Sizes of z = d - margin at which a kernel takes another branch or a float changes its range."""
 
 
+def _step(x: float, width: int) -> float:
+    """Return the spacing of floats at x."""
+    with np.errstate(over="ignore"):  # at the largest float numpy looks for the next one
+        return float(np.spacing(np.float32(x) if width == 32 else x))
+
+
 def _near(boundary: float, width: int) -> st.SearchStrategy[float]:
     """Floats within a few steps, and within a few percent, of +-boundary."""
-    step = float(np.spacing(np.float32(boundary) if width == 32 else boundary))
+    step = _step(boundary, width)
     near = st.builds(lambda k, sign: sign * (boundary + k * step), st.integers(-4, 4), st.sampled_from([-1.0, 1.0]))
     wide = st.builds(lambda x, sign: sign * boundary * x, st.floats(0.95, 1.05), st.sampled_from([-1.0, 1.0]))
     return near | wide
@@ -36,7 +42,7 @@ def _pair(draw: st.DrawFn, width: int, limit: float) -> tuple[float, float]:
     elif kind == "opposite":
         second = -first
     elif kind == "close":
-        second = first + draw(st.integers(-8, 8)) * float(np.spacing(np.float32(first) if width == 32 else first))
+        second = first + draw(st.integers(-8, 8)) * _step(first, width)
     else:
         first = draw(st.sampled_from([0.0, 1.0, -3.0, 500.0]) | st.floats(-1, 1, width=width))  # type: ignore[arg-type]
         second = first - draw(st.sampled_from(BOUNDARIES).flatmap(lambda boundary: _near(boundary, width)))

@@ -1,0 +1,101 @@
+"""The checks that every public function makes of its arguments; each raises `InputError`, with what was expected."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from refrm.errors import InputError
+from refrm.spec import Array
+
+LARGEST = 1e100
+"""The largest feature that is accepted: the products of two of them, and sums of these, stay finite."""
+
+
+def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], expected: str) -> Array:
+    """Return ``values`` as a C-contiguous float32 or float64 array of ``shape`` (None: any length), or raise
+    `InputError`.
+
+    float32 stays float32; integers, float16 and extended precision become float64.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{name} must not be a masked array: its mask would be lost")
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # whatever an object's own conversion raises: ragged lists, tensors that need gradients
+        raise InputError(f"{name} must be an array of shape {expected}: {' '.join(str(error).split())}") from None
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} must be real numbers, got dtype {array.dtype}")
+    if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        raise InputError(f"{name} must have shape {expected}, got {array.shape}")
+    return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64, order="C")
+
+
+def check_integer(name: str, value: int, low: int) -> int:
+    """Return ``value`` if it is an integer of at least ``low``, or raise `InputError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise InputError(f"{name} must be an integer >= {low}, got {value!r}")
+    return int(value)
+
+
+def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """Return ``value`` as a float if it is a real number in [low, high), or (low, high); or raise `InputError`."""
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g})"
+    try:
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not low <= number < high or (open_low and number == low):
+        raise InputError(f"{name} must be a number in {interval}, got {value!r}")
+    return number
+
+
+def check_weight(weight: ArrayLike | None, n: int) -> Array:
+    """Return the weights of ``n`` pairs as float64: finite, none negative, not all zero; None means ones.
+
+    Only their ratios count: they are scaled by a power of two, so that the largest is in [1, 2) and no sum or product
+    of them leaves the range of floats.
+    """
+    if weight is None:
+        return np.ones(n)
+    array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64)
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise InputError(
+            f"weight must be finite, >= 0 and not all 0, got minimum {array.min()} and maximum {array.max()}"
+        )
+    return np.asarray(np.ldexp(array, 1 - np.frexp(array.max())[1]))
+
+
+def check_scores(r_w: ArrayLike, r_l: ArrayLike) -> tuple[Array, Array]:
+    """Return both score arrays, of one shape (N,), N >= 1, and one dtype; (N, 1) is refused, never broadcast."""
+    w = check_array("r_w", r_w, (None,), "(N,)")
+    if w.size == 0:
+        raise InputError("r_w and r_l are an empty batch, shape (0,): the mean over no pairs is not defined")
+    v = check_array("r_l", r_l, (w.size,), f"{w.shape}, that of r_w")
+    dtype = np.result_type(w, v)
+    return w.astype(dtype, copy=False), v.astype(dtype, copy=False)
+
+
+def check_finite(name: str, x: Array) -> None:
+    """Raise `InputError` if a feature in ``x`` is NaN, infinite or beyond `LARGEST`."""
+    largest = min(LARGEST, float(np.finfo(x.dtype).max))
+    wrong = ~(np.abs(x) <= largest)
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(f"{name} must be finite and at most {largest:.3g} in size, got {x[index]} at index {index}")
+
+
+def check_features(chosen: ArrayLike, rejected: ArrayLike, n_features: int | None = None) -> tuple[Array, Array]:
+    """Return both feature matrices, of one shape (N, n_features) and dtype, N >= 1, none beyond `LARGEST`; or raise
+    `InputError`.
+    """
+    w = check_array("chosen", chosen, (None, n_features), f"(N, {n_features or 'n_features'})")
+    if 0 in w.shape:
+        raise InputError(
+            f"chosen and rejected are empty, shape {w.shape}: at least one pair and one feature are needed"
+        )
+    v = check_array("rejected", rejected, w.shape, f"{w.shape}, that of chosen")
+    check_finite("chosen", w)
+    check_finite("rejected", v)
+    dtype = np.result_type(w, v)
+    return w.astype(dtype, copy=False), v.astype(dtype, copy=False)
