@@ -38,6 +38,13 @@ def check_integer(name: str, value: int, low: int) -> int:
     return int(value)
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """Return ``value`` if it is a bool, or raise `InputError`."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
     """Return ``value`` as a float if it is a real number in [low, high), or (low, high); or raise `InputError`."""
     interval = f"{'(' if open_low else '['}{low:g}, {high:g})"

@@ -6,10 +6,10 @@ Anything heavier than click is imported where it is used, so that ``refrm --help
 
 import io
 import json
+import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,10 @@ import click
 from refrm import __version__
 from refrm.console import figures, finite, print_json, print_table, progress
 from refrm.errors import InputError, RefrmError
+from refrm.options import SOLVER_OPTIONS, Number, build, check_outputs, output_options, path, widths
 
 if TYPE_CHECKING:
     from refrm.fit import Record
-
-PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,32 +37,20 @@ def cli() -> None:
     """
 
 
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --json and --quiet."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
-    return click.option("--quiet", is_flag=True, help="Print nothing but errors.")(command)
-
-
-def check_outputs(inputs: list[Path | None], outputs: dict[str, Path | None]) -> None:
-    """Refuse, before any work, an output that is an input or another output, or whose directory cannot be written."""
-    taken = {path.resolve(): "an input" for path in inputs if path is not None}
-    for option, path in outputs.items():
-        if path is None:
-            continue
-        if path.resolve() in taken:
-            raise InputError(f"{option} {path} is also {taken[path.resolve()]}")
-        taken[path.resolve()] = f"the file of {option}"
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InputError(f"{option} {path}: its directory does not exist or cannot be written")
-
-
 @cli.command()
 @click.option(
     "--steps", default=1500, show_default=True, type=click.IntRange(1), help="Training steps for each objective."
 )
-@click.option("--coef", default=0.01, show_default=True, help="Weight of both penalties.")
+@click.option(
+    "--coef",
+    default=0.01,
+    show_default=True,
+    type=Number(0, open_low=True),
+    metavar="COEF",
+    help="Weight of both penalties.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of data, start and order.")
-@click.option("--plot", type=PATH, default=Path("refrm-demo.png"), show_default=True, help="Where to write the plot.")
+@click.option("--plot", type=path, default=Path("refrm-demo.png"), show_default=True, help="Where to write the plot.")
 @click.option("--no-plot", is_flag=True, help="Write no plot.")
 @output_options
 def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json: bool, quiet: bool) -> None:
@@ -78,10 +65,8 @@ def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json:
       refrm demo --coef 0.1 --steps 3000 --plot inflation.png
       refrm demo --json --no-plot
     """
-    from refrm.checks import check_number
     from refrm.demo import explain, train
 
-    check_number("--coef", coef, 0.0, open_low=True)
     where = None if no_plot else plot
     check_outputs([], {"--plot": where})
     done = {"runs": 0, "last": 0.0}
@@ -118,55 +103,6 @@ def demo(steps: int, coef: float, seed: int, plot: Path, no_plot: bool, as_json:
             click.echo(f"\nplot: {where}")
 
 
-SOLVER_OPTIONS = {
-    "newton": {"steps": "max_iter", "tol": "tol"},
-    "lbfgs": {"steps": "max_iter", "tol": "tol"},
-    "sgd": {
-        "steps": "steps",
-        "lr": "lr",
-        "momentum": "momentum",
-        "batch_size": "batch_size",
-        "weight_decay": "weight_decay",
-    },
-    "adam": {"steps": "steps", "lr": "lr", "batch_size": "batch_size", "weight_decay": "weight_decay"},
-}
-MODEL_OPTIONS = {"linear": ("bias",), "mlp": ("bias", "hidden", "activation")}
-
-
-def build(model: str, solver: str | None, settings: dict[str, Any], shared: dict[str, Any]) -> Any:
-    """Return the estimator for the options that were given (not None); one that does not apply is refused."""
-    from refrm import solvers
-    from refrm.estimators import LinearRewardModel, MLPRewardModel
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    solver = solver or ("newton" if model == "linear" else "adam")
-    if model == "mlp" and solver == "newton":
-        raise InputError("--solver newton is for the linear model; use lbfgs, sgd or adam")
-    known, shape = SOLVER_OPTIONS[solver], MODEL_OPTIONS[model]
-    for name in given:
-        if name not in known and name not in shape:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} does not apply to --model {model} with --solver {solver}")
-    named = {"newton": solvers.Newton, "lbfgs": solvers.LBFGS, "sgd": solvers.SGD, "adam": solvers.Adam}
-    chosen = named[solver](**{known[name]: value for name, value in given.items() if name in known})
-    form = {name: value for name, value in given.items() if name in shape}
-    if model == "linear":
-        return LinearRewardModel(solver=chosen, **shared, **form)
-    if "bias" in form:
-        form["head_bias"] = form.pop("bias")
-    return MLPRewardModel(solver=chosen, **shared, **form)
-
-
-def widths(text: str | None) -> tuple[int, ...] | None:
-    """Return the hidden widths of "256,64"."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--hidden must be integers such as 256,64, got {text!r}") from None
-
-
 def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
     """Return one array of a file, or say which there are."""
     if name not in arrays:
@@ -175,8 +111,8 @@ def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
 
 
 @cli.command()
-@click.argument("pairs", type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, help="Where to write the model (.npz).")
+@click.argument("pairs", type=path)
+@click.option("-o", "--output", required=True, type=path, help="Where to write the model (.npz).")
 @click.option(
     "--chosen", default="chosen", show_default=True, help="Name of the array of chosen responses, shape (N, features)."
 )
@@ -186,29 +122,45 @@ def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
 @click.option("--hidden", help="Widths of the hidden layers of the MLP, such as 256,64.")
 @click.option("--activation", type=click.Choice(["gelu", "relu", "tanh", "softplus"]), help="Of the MLP.")
 @click.option("--bias", is_flag=True, default=None, help="Give the output a bias.")
-@click.option("--center", default=0.0, show_default=True, metavar="COEF", help="Weight of mean (r_w + r_l)^2.")
-@click.option("--margin", default=0.0, show_default=True, help="Margin inside the sigmoid.")
-@click.option("--label-smoothing", default=0.0, show_default=True, help="Probability of a flipped label, below 0.5.")
-@click.option("--solver", type=click.Choice(list(SOLVER_OPTIONS)), help="Default: newton for linear, adam for mlp.")
-@click.option("--steps", type=int, help="Steps of sgd and adam, most iterations of newton and lbfgs.")
-@click.option("--tol", type=float, help="Gradient norm at which newton and lbfgs stop.")
-@click.option("--lr", type=float, help="Learning rate of sgd and adam.")
-@click.option("--momentum", type=float, help="Momentum of sgd.")
-@click.option("--batch-size", type=int, help="Pairs in a batch of sgd and adam.")
-@click.option("--weight-decay", type=float, help="Decoupled weight decay of sgd and adam.")
 @click.option(
-    "--held-out", default=0.0, show_default=True, metavar="SHARE", help="Share of the pairs to hold out, in [0, 1)."
+    "--center", default=0.0, show_default=True, type=Number(0), metavar="COEF", help="Weight of mean (r_w + r_l)^2."
+)
+@click.option(
+    "--margin", default=0.0, show_default=True, type=Number(-math.inf), metavar="M", help="Margin inside the sigmoid."
+)
+@click.option(
+    "--label-smoothing",
+    default=0.0,
+    show_default=True,
+    type=Number(0, 0.5),
+    metavar="EPS",
+    help="Probability of a flipped label, below 0.5.",
+)
+@click.option("--solver", type=click.Choice(list(SOLVER_OPTIONS)), help="Default: newton for linear, adam for mlp.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of sgd and adam, most iterations of newton and lbfgs.")
+@click.option("--tol", type=Number(0), help="When newton (decrement/sqrt(J)) and lbfgs (largest gradient) stop.")
+@click.option("--lr", type=Number(0, open_low=True), help="Learning rate of sgd and adam.")
+@click.option("--momentum", type=Number(0, 1), help="Momentum of sgd.")
+@click.option("--batch-size", type=click.IntRange(1), help="Pairs in a batch of sgd and adam.")
+@click.option("--weight-decay", type=Number(0), help="Decoupled weight decay of sgd and adam.")
+@click.option(
+    "--held-out",
+    default=0.0,
+    show_default=True,
+    type=Number(0, 1),
+    metavar="SHARE",
+    help="Share of the pairs to hold out, in [0, 1).",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of split, start and order.")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @click.option(
     "--record-every", type=click.IntRange(1), help="Steps between records; default: 1 or a hundredth of the steps."
 )
-@click.option("--checkpoint", type=PATH, help="Save the state here as the fit goes on.")
+@click.option("--checkpoint", type=path, help="Save the state here as the fit goes on.")
 @click.option("--checkpoint-every", default=100, show_default=True, type=click.IntRange(1), help="Steps between saves.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint if it exists; ends at the same bits.")
-@click.option("--log", type=PATH, help="JSON-lines log of every record; default: MODEL.jsonl.")
-@click.option("--plot", type=PATH, help="Plot of the training; default: MODEL.png.")
+@click.option("--log", type=path, help="JSON-lines log of every record; default: MODEL.fit.jsonl.")
+@click.option("--plot", type=path, help="Plot of the training; default: MODEL.fit.png.")
 @click.option("--no-plot", is_flag=True, help="Write no plot.")
 @output_options
 def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -224,13 +176,12 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
     """
     import numpy as np
 
-    from refrm.checks import check_number
     from refrm.errors import FitWarning
     from refrm.estimators import stack_pairs
     from refrm.files import read_npz, write_atomic
 
-    share = check_number("--held-out", options["held_out"], 0.0, 1.0)
-    log, plot = options["log"] or output.with_suffix(".jsonl"), options["plot"] or output.with_suffix(".png")
+    share = options["held_out"]
+    log, plot = options["log"] or output.with_suffix(".fit.jsonl"), options["plot"] or output.with_suffix(".fit.png")
     plot = None if options["no_plot"] else plot
     check_outputs([pairs], {"-o": output, "--log": log, "--plot": plot, "--checkpoint": options["checkpoint"]})
     if options["resume"] and options["checkpoint"] is None:
@@ -252,8 +203,9 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
     held, seen = np.sort(order[: round(share * len(X))]), np.sort(order[round(share * len(X)) :])
     if not len(seen):
         raise InputError(f"--held-out {share:g} leaves no pair of {len(X)} to train on")
-    total = getattr(estimator.solver, "steps", None) or estimator.solver.max_iter
-    every = options["record_every"] or (max(1, total // 100) if hasattr(estimator.solver, "steps") else 1)
+    stochastic = options["solver"] in ("sgd", "adam") or (options["solver"] is None and options["model"] == "mlp")
+    total = estimator.solver.steps if stochastic else estimator.solver.max_iter
+    every = options["record_every"] or (max(1, total // 100) if stochastic else 1)
     with progress(total, "fitting", quiet or as_json) as moved, warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)  # the message is printed below
         estimator.fit(
@@ -267,8 +219,8 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
             callback=lambda record: moved(int(record["step"])),
         )
     result = estimator.result_
-    estimator.save(output)
     write_atomic(log, "".join(json.dumps(finite(record)) + "\n" for record in result.history).encode())
+    estimator.save(output)
     if plot is not None:
         from refrm.plots import plot_training
 
@@ -289,9 +241,9 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
 
 
 @cli.command()
-@click.argument("model", type=PATH)
-@click.argument("features", type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, help="Where to write the scores: .npz, or .csv.")
+@click.argument("model", type=path)
+@click.argument("features", type=path)
+@click.option("-o", "--output", required=True, type=path, help="Where to write the scores: .npz, or .csv.")
 @click.option(
     "--array", "names", multiple=True, help="Array to score (may be repeated); default: all of the model's width."
 )
@@ -345,6 +297,9 @@ def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line; whatever the user can mend becomes one line on stderr and exit code 2."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         cli.main(arguments, prog_name="refrm", standalone_mode=False)
         sys.stdout.flush()
@@ -356,9 +311,11 @@ def run(arguments: list[str] | None = None) -> None:
     except click.Abort:
         print("refrm: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+    except OSError as error:  # standard output: every file has its own check
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        if not isinstance(error, BrokenPipeError):  # there the reader has gone, and nobody is left to tell
+            print(f"refrm: error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except (click.ClickException, RefrmError, MemoryError) as error:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error) or type(error).__name__
         print(f"refrm: error: {' '.join(text.split())}", file=sys.stderr)

@@ -29,9 +29,9 @@ def make_pairs(
     (T6).
 
     With u and v two random orthogonal unit vectors, the features of both responses of a pair contain the same part of
-    their prompt, shared*((1 + z)*u + z*v) with z ~ N(0, 1), and each adds its own a ~ N(0, I) without a component
-    along v. The true reward of a response is strength*u.a; the prompt adds nothing to it. The chosen response is
-    drawn with probability sigma(difference of true rewards).
+    their prompt, shared*((1 + z)*u + z*v) with z ~ N(0, 1); one adds a ~ N(0, I) without a component along v, the
+    other -a. Their true rewards are strength*u.a and -strength*u.a; the prompt adds nothing to them. The chosen
+    response is drawn with probability sigma(difference of true rewards).
 
     A model learns u from the differences, and u also scores the prompt: the mean score drifts by about shared*|w|,
     and z spreads the pair means. The differences say nothing about v, so nothing in the pairwise loss subtracts that
@@ -66,8 +66,9 @@ def make_pairs(
     u, v = np.linalg.qr(rng.standard_normal((n_features, 2)))[0].T
     z = rng.standard_normal((n_pairs, 1))
     prompt = shared * ((1 + z) * u + z * v)
-    own = rng.standard_normal((2, n_pairs, n_features))
-    own -= (own @ v)[..., None] * v
+    own = rng.standard_normal((n_pairs, n_features))
+    own -= (own @ v)[:, None] * v
+    own = np.stack([own, -own])
     reward = strength * own @ u
     winner = np.where(rng.random(n_pairs) < sigmoid(reward[0] - reward[1]), 0, 1)
     rows = np.arange(n_pairs)

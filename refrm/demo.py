@@ -59,17 +59,17 @@ def explain(results: dict[str, FitResult], coef: float) -> list[str]:
     start = results[CENTRED].history[0]
     bound = (start["loss"] + start["penalty"]) / coef
     within = "keeps" if size[CENTRED] <= bound else "has not yet brought"
-    margin = "smaller" if mistaken["mean_margin"] < centred["mean_margin"] else "no smaller"
+    shrunk = mistaken["mean_margin"] < centred["mean_margin"]
     return [
         "The pairwise loss sees only r_w - r_l, so nothing in it holds the sum s = r_w + r_l (T1): learning the margin"
         " moved features that both responses share (T6), and the mean score went from"
         f" {first['mean_score']:.2f} to {plain['mean_score']:.2f} with pair means spread by {plain['spread']:.2f}.",
-        f"Adding {coef:g}*(r_w + r_l)^2 pulls on s alone and puts no force on the margin (T3): it {within}"
+        f"Adding {coef:g}*(r_w + r_l)^2 pulls on s and puts no force on the margin itself (T3), which moves only"
+        f" through weights that carry both, {plain['mean_margin']:.2f} to {centred['mean_margin']:.2f}: it {within}"
         f" mean s^2 = {size[CENTRED]:.3g} within J0/lambda = {bound:.3g} (T7), where the plain loss has"
-        f" {size[PLAIN]:.3g}, with the mean score at {centred['mean_score']:.2f} and the spread at"
-        f" {centred['spread']:.2f}; held-out accuracy is {centred['heldout_accuracy']:.3f}"
-        f" (plain: {plain['heldout_accuracy']:.3f}).",
-        f"The squared difference, {coef:g}*(r_w - r_l)^2, is the mistake: it pulls on the margin,"
-        f" {mistaken['mean_margin']:.2f}, {margin} than the {centred['mean_margin']:.2f} of the squared sum, and"
-        f" nothing in it holds s: mean s^2 = {size[MISTAKEN]:.3g}.",
+        f" {size[PLAIN]:.3g}, with the mean score at {centred['mean_score']:.2f}, the spread at {centred['spread']:.2f}"
+        f" and held-out accuracy {centred['heldout_accuracy']:.3f} (plain: {plain['heldout_accuracy']:.3f}).",
+        f"The squared difference, {coef:g}*(r_w - r_l)^2, is the mistake: it pulls on the margin"
+        + (f" ({mistaken['mean_margin']:.2f})" if shrunk else ", which so few steps do not show yet,")
+        + f" and nothing in it holds s: mean s^2 = {size[MISTAKEN]:.3g}.",
     ]

@@ -5,6 +5,7 @@ the rejected response, as `stack_pairs` makes it. So `cross_val_score` splits pa
 """
 
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refrm import spec
-from refrm.checks import check_array, check_features, check_finite, check_weight
+from refrm.checks import check_array, check_features, check_finite, check_integer, check_number, check_weight
 from refrm.errors import FileError, FitWarning, InputError, NotFittedError
 from refrm.files import read_about, write_npz
 from refrm.fit import FitResult, Record, minimize
@@ -138,7 +139,10 @@ class _RewardModel:
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype must be "float32" or "float64", got {self.dtype!r}')
         pairs = _check_pairs(X, y).astype(self.dtype)
-        loss: Loss = BradleyTerry(self.margin, self.label_smoothing) + self.center * SquaredSum()
+        margin = check_number("margin", self.margin, -math.inf)
+        center = check_number("center", self.center, 0.0)
+        check_integer("seed", self.seed, 0)
+        loss: Loss = BradleyTerry(margin, self.label_smoothing) + center * SquaredSum()
         return Objective(self._model(pairs.shape[2]), loss, pairs[:, 0], pairs[:, 1], sample_weight, self.backend)
 
     def fit(
@@ -187,7 +191,8 @@ class _RewardModel:
         shape = (None, p) if np.ndim(X) == 2 else (None, 2, p)
         rows = check_array("X", X, shape, f"(M, {p}) or (N, 2, {p})").astype(self.theta_.dtype)
         check_finite("X", rows)
-        return self.model_.reward(self.theta_, rows.reshape(-1, p)).reshape(rows.shape[:-1])
+        with np.errstate(all="ignore"):  # a score may overflow or underflow; infinity says so
+            return self.model_.reward(self.theta_, rows.reshape(-1, p)).reshape(rows.shape[:-1])
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return, for pairs (N, 2, n_features), shape (N, 2): column 1 is the probability sigma(d - margin) that
@@ -200,13 +205,20 @@ class _RewardModel:
     def score(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the pair accuracy: the share of pairs with r_w > r_l; a tie counts one half."""
         r = self.predict(_check_pairs(X, y))
+        if not len(r):
+            raise InputError("X is empty: the accuracy over no pairs is not defined")
         weight = check_weight(sample_weight, len(r))
         return float(np.average((np.sign(r[:, 0] - r[:, 1]) + 1) / 2, weights=weight))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model as `.npz` (no pickle): parameters, settings, and how the fit ended."""
+        """Write the fitted model as `.npz` (no pickle): parameters, settings, and how the fit ended.
+
+        A model whose parameters are not finite is refused with an `InputError`: its fit diverged.
+        """
         if not hasattr(self, "theta_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first")
+        if not np.isfinite(self.theta_).all():
+            raise InputError(f"theta_ must be finite to be saved; the fit {self.result_.message}")
         params = self.get_params()
         if not isinstance(params["solver"], str):
             params["solver"] = {"name": type(self.solver).__name__, **vars(self.solver)}
@@ -215,11 +227,14 @@ class _RewardModel:
             "format": 1,
             "estimator": type(self).__name__,
             "params": params,
-            "n_features": self.n_features_in_,
-            "stop": self.result_.stop,
-            "message": self.result_.message,
-            "steps": self.result_.steps,
-            "history": self.result_.history[-1:],
+            "model": {"name": type(self.model_).__name__, **vars(self.model_)},
+            "result": {
+                "stop": self.result_.stop,
+                "message": self.result_.message,
+                "steps": self.result_.steps,
+                "history": self.result_.history[-1:],
+                "undetermined": self.result_.undetermined,
+            },
         }
         write_npz(path, about, theta=self.theta_)
 
@@ -302,33 +317,40 @@ class MLPRewardModel(_RewardModel):
         self.solver, self.dtype, self.seed, self.backend = solver, dtype, seed, backend
 
     def _model(self, n_features: int) -> Model:
-        return MLP(n_features, tuple(self.hidden), self.activation, self.head_bias, self.init_scale)
+        hidden = tuple(self.hidden) if isinstance(self.hidden, list) else self.hidden
+        return MLP(n_features, hidden, self.activation, self.head_bias, self.init_scale)
 
 
 def load(path: str | os.PathLike[str]) -> LinearRewardModel | MLPRewardModel:
-    """Return the fitted estimator that `save` wrote; a file that is not one is a `FileError`."""
+    """Return the fitted estimator that `save` wrote; a file that is not one is a `FileError`.
+
+    Of the history it has the last record.
+    """
     about, arrays = read_about(path, "model")
     try:
         if about["format"] != 1:
             raise FileError(f"{path} has model format {about['format']}, this refrm reads format 1")
         params = about["params"]
         if isinstance(params["solver"], dict):
-            solver = dict(params["solver"])
-            params["solver"] = {"Newton": Newton, "LBFGS": LBFGS, "SGD": SGD, "Adam": Adam}[solver.pop("name")](
-                **solver
-            )
-        kinds: dict[str, type[LinearRewardModel | MLPRewardModel]] = {
-            "LinearRewardModel": LinearRewardModel,
-            "MLPRewardModel": MLPRewardModel,
-        }
-        estimator = kinds[about["estimator"]](**params)
-        estimator.model_ = estimator._model(about["n_features"])
+            params["solver"] = _named(params["solver"], Newton, LBFGS, SGD, Adam)
+        for settings in (params, about["model"]):
+            if "hidden" in settings:
+                settings["hidden"] = tuple(settings["hidden"])
+        estimator = _named({"name": about["estimator"], **params}, LinearRewardModel, MLPRewardModel)
+        estimator.model_ = _named(about["model"], Linear, MLP)
         estimator.n_features_in_, estimator.classes_ = estimator.model_.n_features, np.array([0, 1])
         shape = (estimator.model_.n_params,)
         estimator.theta_ = check_array("theta", arrays["theta"], shape, f"{shape}")
         check_finite("theta", estimator.theta_)
-        ended = about["stop"], about["message"], about["steps"], about["history"]
-        estimator.result_ = FitResult(estimator.theta_, *ended)
-    except (KeyError, TypeError, InputError) as error:
+        check_number("margin", estimator.margin, -math.inf)
+        estimator.result_ = FitResult(estimator.theta_, **about["result"])
+    except (KeyError, TypeError, AttributeError, InputError) as error:
         raise FileError(f"{path} is not a valid model of refrm: {error}") from None
-    return estimator
+    found: LinearRewardModel | MLPRewardModel = estimator
+    return found
+
+
+def _named(settings: dict[str, Any], *kinds: type) -> Any:
+    """Return the one of ``kinds`` that ``settings["name"]`` names, made with the other settings."""
+    rest = {key: value for key, value in settings.items() if key != "name"}
+    return {kind.__name__: kind for kind in kinds}[settings["name"]](**rest)

@@ -16,15 +16,22 @@ from refrm.errors import FileError
 from refrm.spec import Array
 
 
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Return the file behind ``path``, links followed, or raise `FileError` if it could not be written."""
+    place = Path(os.path.realpath(path))
+    if place.exists() and not (place.is_file() and os.access(place, os.W_OK)):
+        raise FileError(f"cannot write {path}: it exists and is not a file that may be written")
+    if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
+        raise FileError(f"cannot write {path}: its directory does not exist or may not be written")
+    return place
+
+
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path``: beside it first, then fsync, then rename. A reader sees the old file or the new
     one; a link stays a link, and what is neither a file nor a link to one is refused.
     """
-    place = Path(os.path.realpath(path))
-    if place.exists() and not place.is_file():
-        raise FileError(f"cannot write {path}: it exists and is not a regular file")
+    place = check_writable(path)
     try:
-        # mkstemp makes the file private; a plain new file has the permissions that the umask leaves, as has ours
         handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     except OSError as error:
         raise FileError(f"cannot write {place}: {error.strerror}") from None
@@ -33,9 +40,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
+        # mkstemp's file is private; ours keeps the mode of the file that it replaces, or has what the umask leaves
+        os.umask(umask := os.umask(0))
+        os.chmod(beside, place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~umask)
         os.replace(beside, place)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -46,9 +53,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_npz(path: str | os.PathLike[str], about: dict[str, Any], **arrays: Array) -> None:
-    """Write arrays and one JSON object, under the name "about", as `.npz`."""
+    """Write arrays and one JSON object, under the name "about", as `.npz`; NumPy's numbers become JSON's."""
     buffer = io.BytesIO()
-    np.savez(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+    text = json.dumps(about, default=lambda number: np.asarray(number).tolist())
+    np.savez(buffer, about=np.array(text), **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from refrm.checks import check_integer
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
+from refrm.geometry import separating_direction
 from refrm.losses import BradleyTerry, Sum
 from refrm.objective import Objective
-from refrm.separation import separating_direction
 from refrm.solvers import Solver, State, check_solver
 from refrm.spec import Array
 
@@ -68,16 +68,20 @@ def evaluate(objective: Objective, theta: Array) -> Record:
     d, without the margin m), ``accuracy`` (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all
     of J). Standard deviations divide by N.
     """
-    value, grad, r_w, r_l = objective.evaluate(theta)
-    pairwise = Sum(tuple(pair for pair in objective.loss.terms if isinstance(pair[1], BradleyTerry)))
-    loss = pairwise.value(r_w, r_l, weight=objective.weight, backend=objective.backend)
+    _, grad, r_w, r_l = objective.evaluate(theta)
+    loss, penalty = (
+        Sum(tuple(pair for pair in objective.loss.terms if isinstance(pair[1], BradleyTerry) is pairwise)).value(
+            r_w, r_l, weight=objective.weight, backend=objective.backend
+        )
+        for pairwise in (True, False)
+    )
     share = objective.weight / objective.weight.sum()
     with np.errstate(all="ignore"):
         half, d = (r_w.astype(np.float64) + r_l) / 2, r_w.astype(np.float64) - r_l
         mean, margin = share @ half, share @ d
         return {
             "loss": loss,
-            "penalty": value - loss if len(objective.loss.terms) > 1 else 0.0,
+            "penalty": penalty,
             "mean_score": float(mean),
             "spread": math.sqrt(share @ (half - mean) ** 2),
             "mean_margin": float(margin),
@@ -149,11 +153,20 @@ class Run:
     def load(self, path: str | os.PathLike[str]) -> State:
         """Return the state of a checkpoint of this very fit, or raise `FileError`."""
         about, arrays = read_about(path, "checkpoint")
-        if about["fingerprint"] != self.fingerprint:
+        if about.get("fingerprint") != self.fingerprint:
             raise FileError(f"checkpoint {path} belongs to a fit of other data, model, loss or settings")
+        try:
+            state = State(**arrays, step=about["step"], stop=about["stop"], undetermined=about["undetermined"])
+            check_integer("step", state.step, 0)
+            whole = state.theta.shape == (self.objective.model.n_params,) and state.stop in ("", *_MESSAGES)
+            whole &= all(isinstance(record, dict) and "step" in record for record in about["history"] or [None])
+        except (KeyError, TypeError, InputError):
+            whole = False
+        if not whole:
+            raise FileError(f"checkpoint {path} is damaged")
         self.history = about["history"]
-        self.saved = about["step"] - about["step"] % self.checkpoint_every
-        return State(**arrays, step=about["step"], stop=about["stop"], undetermined=about["undetermined"])
+        self.saved = state.step - state.step % self.checkpoint_every
+        return state
 
 
 def _fingerprint(objective: Objective, heldout: Objective | None, *settings: Any) -> str:
@@ -231,6 +244,10 @@ def minimize(
     FileError
         For a checkpoint that exists (without ``resume``), cannot be read, or belongs to another fit.
     """
+    if not isinstance(objective, Objective) or not isinstance(heldout, Objective | None):
+        raise InputError(f"objective and heldout must be an Objective, got {objective!r} and {heldout!r}")
+    if heldout is not None and heldout.model != objective.model:
+        raise InputError(f"heldout must have the model of the objective, {objective.model}, got {heldout.model}")
     check_solver(solver)
     check_integer("record_every", record_every, 1)
     check_integer("checkpoint_every", checkpoint_every, 1)

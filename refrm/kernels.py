@@ -37,6 +37,7 @@ _LOG2E = 1.4426950408889634
 _LN2_HI = 6.93147180369123816490e-01  # 33 bits, so that k*_LN2_HI is exact for |k| < 2^20
 _LN2_LO = 1.90821492927058770002e-10
 _SPLITTER = 134217729.0  # 2^27 + 1, Veltkamp
+_LARGE = 2.0**900
 _EXP = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))  # r^2*(1/2! + r/3! + ...), highest power first
 _ARTANH = tuple(2.0 / (2 * n + 1) for n in range(18, 0, -1))  # 2*artanh(s)/s - 2 = s^2*(2/3 + 2/5*s^2 + ...)
 
@@ -63,14 +64,25 @@ def two_product(a: float, b: float) -> tuple[float, float]:
 
 
 @jit
+def quarter(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
+    """Return a quarter of r_w - r_l - margin as an unevaluated sum hi + lo; it never overflows."""
+    d, e = two_sum(0.25 * r_w, -0.25 * r_l)
+    z, f = two_sum(d, -0.25 * margin)
+    hi, lo = two_sum(z, e + f)
+    if not math.isfinite(lo):  # an argument is infinite or NaN
+        hi, lo = z, 0.0
+    return hi, lo
+
+
+@jit
 def argument(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
     """Return r_w - r_l - margin as an unevaluated sum hi + lo, to about 2^-104; overflow only where the result does."""
     d, e = two_sum(r_w, -r_l)
     z, f = two_sum(d, -margin)
     hi, lo = two_sum(z, e + f)
-    if not math.isfinite(hi) or not math.isfinite(lo):  # an infinity, or an intermediate that overflowed
-        hi = 4.0 * ((0.25 * r_w - 0.25 * r_l) - 0.25 * margin)
-        lo = 0.0
+    if not math.isfinite(hi) or not math.isfinite(lo):
+        hi, lo = quarter(r_w, r_l, margin)
+        hi, lo = 4.0 * hi, 4.0 * lo
     return hi, lo
 
 
@@ -116,6 +128,8 @@ def pair(r_w: float, r_l: float, margin: float, label_smoothing: float) -> tuple
     flip = label_smoothing if hi >= 0.0 else 1.0 - label_smoothing  # weight of |z| in the loss
     linear = flip * a if flip > 0.0 else 0.0
     if a > 746.0:  # exp(-|z|) is less than half the smallest subnormal
+        if math.isinf(a) and flip > 0.0:  # z itself may be too large, but not its product with a small flip
+            linear = 4.0 * (flip * abs(quarter(r_w, r_l, margin)[0]))
         return linear, label_smoothing - (0.0 if hi >= 0.0 else 1.0), 0.0
     b = lo if hi >= 0.0 else -lo
     e, f, k = exp_parts(-a, -b)
@@ -202,8 +216,12 @@ def sum_to_zero(r_w: Array, r_l: Array, share: Array) -> tuple[float, Array]:
 def mean(values: Array, weight: Array) -> float:
     """Compute `refrm.spec.mean`, to 2 ulp for any N."""
     total = dot(weight, np.ones(weight.size))
-    if math.isinf(dot(weight, values)):  # the sum may overflow where the mean does not
-        return float(dot(weight / total, values))
+    largest = 0.0
+    for i in range(values.size):
+        if weight[i] > 0.0 and abs(values[i]) > largest:
+            largest = np.float64(abs(values[i]))
+    if largest > _LARGE:  # the sum or a product's error might overflow although the mean does not
+        return float(dot(weight, 2.0**-200 * values.astype(np.float64)) / total * 2.0**200)
     return float(dot(weight, values) / total)
 
 
@@ -296,16 +314,15 @@ def score_gradient(
 ) -> None:
     """Fill ``g`` with the gradient in the 2B scores ``r``, chosen first, of the loss
 
-    mean(c_pair*pair(r_w, r_l) + c_d*d^2 + c_s*s^2) + c_mean*(mean s)^2.
+    mean(c_pair*pair(r_w, r_l) + c_d*d^2 + c_s*s^2) + c_mean*(mean s)^2, with mean x = sum(weight*x)/B: the weights have
+    mean 1 over all pairs, not over the batch, so that the batches' gradients have the whole gradient as their mean.
     """
     n = margin.size
-    total = mean_s = 0.0
+    mean_s = 0.0
     for i in range(n):
-        total += weight[i]
-        mean_s += weight[i] * (r[i] + r[n + i])
-    mean_s = mean_s / total if total > 0.0 else 0.0
+        mean_s += weight[i] * (np.float64(r[i]) + np.float64(r[n + i])) / n
     for i in range(n):
-        share = weight[i] / total if total > 0.0 else 0.0
+        share = weight[i] / n
         _, slope, _ = pair(np.float64(r[i]), np.float64(r[n + i]), np.float64(margin[i]), smoothing)
         on_d = c_pair * slope + 2.0 * c_d * (np.float64(r[i]) - np.float64(r[n + i]))
         on_s = 2.0 * c_s * (np.float64(r[i]) + np.float64(r[n + i])) + 2.0 * c_mean * mean_s

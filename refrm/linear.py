@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refrm.checks import check_integer
+from refrm.checks import check_flag, check_integer
 from refrm.spec import Array
 
 
@@ -22,6 +22,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         check_integer("n_features", self.n_features, 1)
+        check_flag("bias", self.bias)
 
     @property
     def n_params(self) -> int:

@@ -59,6 +59,11 @@ class Hessian(NamedTuple):
         return np.block(blocks) + 2 * self.coupling * np.outer(q, q)
 
 
+def _of_weight(jet: Jet, weight: Array) -> Jet:
+    """Return the jet with pairs of weight 0 set to 0: they do not count, not even where they are infinite."""
+    return jet if weight.all() else Jet(*(np.where(weight > 0, part, 0) for part in jet))
+
+
 class Loss:
     """A sum of terms with coefficients >= 0; every term is itself a loss, with coefficient 1.
 
@@ -92,21 +97,32 @@ class Loss:
         """Return the loss (float64) and its gradients in r_w and r_l, shape (N,), in the dtype of the scores."""
         w, v = check_scores(r_w, r_l)
         weights = check_weight(weight, w.size)
-        total, g_w, g_l = 0.0, np.zeros(w.size), np.zeros(w.size)
+        wide_w, wide_l = w.astype(np.float64, copy=False), v.astype(np.float64, copy=False)
+        value, g_w, g_l = self._of_shares(wide_w, wide_l, weights, weights / weights.sum(), functions(backend))
+        with np.errstate(all="ignore"):
+            return value, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
+
+    def _of_shares(
+        self, r_w: Array, r_l: Array, weight: Array, share: Array, of: ModuleType
+    ) -> tuple[float, Array, Array]:
+        """Return value and gradients for float64 scores; ``share`` is the weight of each pair in the mean, and adds up
+        to 1 over all pairs, though not over those of a minibatch.
+        """
+        total, g_w, g_l = 0.0, np.zeros(r_w.size), np.zeros(r_w.size)
         with np.errstate(all="ignore"):  # NaN and infinity have documented meanings
             for coef, term in self.terms:
-                value, t_w, t_l = term._value_and_grad(w, v, weights, functions(backend))
+                value, t_w, t_l = term._value_and_grad(r_w, r_l, weight, share, of)
                 if coef:
                     total += coef * value
                     g_w += coef * t_w
                     g_l += coef * t_l
-            return total, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
+        return total, g_w, g_l
 
     def hessian(
         self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto"
     ) -> Hessian:
         """Return the `Hessian` in the scores, float64."""
-        w, v = check_scores(r_w, r_l)
+        w, v = (r.astype(np.float64, copy=False) for r in check_scores(r_w, r_l))
         weights = check_weight(weight, w.size)
         share = weights / weights.sum()
         h_ww, h_wl, h_ll, coupling = np.zeros(w.size), np.zeros(w.size), np.zeros(w.size), 0.0
@@ -115,7 +131,7 @@ class Loss:
                 if isinstance(term, SumToZero):
                     coupling += coef
                 elif coef:
-                    jet = term._jet(w, v, functions(backend))
+                    jet = _of_weight(term._jet(w, v, functions(backend)), share)
                     h_ww += coef * share * jet.h_ww
                     h_wl += coef * share * jet.h_wl
                     h_ll += coef * share * jet.h_ll
@@ -150,10 +166,11 @@ class Term(Loss):
     def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
         raise InputError(f"{type(self).__name__} couples the pairs: it has no value per pair")
 
-    def _value_and_grad(self, r_w: Array, r_l: Array, weight: Array, of: Any) -> tuple[float, Array, Array]:
-        jet = self._jet(r_w, r_l, of)
-        total = weight.sum()
-        return of.mean(jet.value, weight), weight * jet.g_w / total, weight * jet.g_l / total
+    def _value_and_grad(
+        self, r_w: Array, r_l: Array, weight: Array, share: Array, of: Any
+    ) -> tuple[float, Array, Array]:
+        jet = _of_weight(self._jet(r_w, r_l, of), weight)
+        return of.mean(jet.value, weight), share * jet.g_w, share * jet.g_l
 
 
 @dataclass(frozen=True)
@@ -266,6 +283,10 @@ class SumToZero(Term):
 
     quadratic: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 1.0)
 
-    def _value_and_grad(self, r_w: Array, r_l: Array, weight: Array, of: Any) -> tuple[float, Array, Array]:
-        value, g = of.sum_to_zero(r_w, r_l, weight / weight.sum())
+    def _value_and_grad(
+        self, r_w: Array, r_l: Array, weight: Array, share: Array, of: Any
+    ) -> tuple[float, Array, Array]:
+        if not weight.all():
+            r_w, r_l = np.where(weight > 0, r_w, 0), np.where(weight > 0, r_l, 0)
+        value, g = of.sum_to_zero(r_w, r_l, share)
         return value, g, g

@@ -15,7 +15,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from refrm.checks import check_integer
+from refrm.checks import check_flag, check_integer
 from refrm.errors import InputError
 from refrm.spec import Array, sigmoid, softplus
 
@@ -74,11 +74,12 @@ class MLP:
     init_scale: str = "he"
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in list(ACTIVATIONS):
             raise InputError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        if self.init_scale not in INITS:
+        if self.init_scale not in list(INITS):
             raise InputError(f"init_scale must be one of {', '.join(INITS)}, got {self.init_scale!r}")
         check_integer("n_features", self.n_features, 1)
+        check_flag("head_bias", self.head_bias)
         if not isinstance(self.hidden, tuple):
             raise InputError(f"hidden must be a tuple of integers >= 1, got {self.hidden!r}")
         for width in self.hidden:
@@ -106,7 +107,7 @@ class MLP:
 
     def init(self, seed: int = 0, dtype: str = "float64") -> Array:
         """Return a random starting point; the same seed gives the same bits."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check_integer("seed", seed, 0))
         theta = np.zeros(self.n_params)
         for k, (weight, _) in enumerate(self.layers(theta)):
             std = INITS[self.init_scale if k < len(self.hidden) else "lecun"](*weight.shape)

@@ -66,6 +66,10 @@ class Objective:
     _both: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not callable(getattr(self.model, "linearize", None)):
+            raise InputError(f"model must be a reward model such as Linear(n_features), got {self.model!r}")
+        if not isinstance(self.loss, Loss):
+            raise InputError(f"loss must be a loss such as BradleyTerry() + 0.01 * SquaredSum(), got {self.loss!r}")
         chosen, rejected = check_features(self.chosen, self.rejected, self.model.n_features)
         both = np.concatenate([chosen, rejected])
         object.__setattr__(self, "_both", both)
@@ -86,6 +90,13 @@ class Objective:
         """Return the objective over the pairs ``index`` only."""
         loss = self.loss.take(index)
         return Objective(self.model, loss, self.chosen[index], self.rejected[index], self.weight[index], self.backend)
+
+    def widen(self) -> "Objective":
+        """Return this objective in float64."""
+        if self.chosen.dtype == np.float64:
+            return self
+        w, v = self.chosen.astype(np.float64), self.rejected.astype(np.float64)
+        return Objective(self.model, self.loss, w, v, self.weight, self.backend)
 
     def scores(self, theta: ArrayLike) -> tuple[Array, Array]:
         """Return r_w and r_l, shape (N,)."""

@@ -14,11 +14,11 @@ import numpy as np
 from refrm import spec
 from refrm.checks import check_integer, check_number
 from refrm.errors import InputError
+from refrm.geometry import visible
 from refrm.linear import Linear
 from refrm.losses import BradleyTerry, functions
 from refrm.mlp import ACTIVATIONS, MLP
 from refrm.objective import Objective
-from refrm.separation import separating_direction
 from refrm.spec import Array
 
 RESTART = 100
@@ -30,8 +30,8 @@ class State:
     """What a solver carries from step to step; a checkpoint holds exactly this and the history."""
 
     theta: Array
-    first: Array  # momentum, or Adam's first moment
-    second: Array  # Adam's second moment
+    first: Array  # momentum, Adam's first moment, Newton's coordinates, or L-BFGS's point in float64
+    second: Array  # Adam's second moment, or what Newton leaves alone
     step: int = 0
     stop: str = ""
     undetermined: int | None = None
@@ -52,9 +52,10 @@ class Monitor(Protocol):
 class Newton:
     """Newton's method with backtracking, for the linear model; from zero it finds the minimiser of least norm.
 
-    Directions that neither the differences nor a penalty can see are found once, from the Gram matrix of what the
-    loss sees, with its columns scaled to length 1 (an eigenvalue below ``p*eps*largest`` counts as 0); the search
-    stays in the complement.
+    It works in float64, and in coordinates in which the pairs are orthonormal (`refrm.geometry.frame`), so that the
+    scale of a feature does not matter; directions that neither the differences nor a penalty can see stay as they
+    began. It has converged when the Newton decrement, the distance to the minimiser in the norm of the Hessian, is at
+    most ``tol*sqrt(J)``.
     """
 
     tol: float = 1e-10
@@ -66,63 +67,51 @@ class Newton:
             raise InputError(
                 f"Newton is for the linear model, got {type(objective.model).__name__}; use LBFGS, SGD or Adam"
             )
-        basis = run.memo("basis", lambda: visible(objective))
+        basis, coordinates = run.memo("frame", lambda: visible(objective))
+        seen = run.memo("seen", lambda: reduced(objective, basis))
         state.undetermined = objective.model.n_params - basis.shape[1]
-        value, grad = objective.value_and_grad(state.theta)
-        if not math.isfinite(value):
-            state.stop = "diverged"
-        elif np.linalg.norm(grad) <= self.tol:
-            state.stop = "converged"
-        elif state.step >= self.max_iter:
-            state.stop = "max_iter"
-        elif state.step % 10 == 9 and run.memo("separable", lambda: separating_direction(objective) is not None):
-            state.stop = "separable"
-        if state.stop:
-            return
-        g = basis.T @ grad
+        if state.step == 0:
+            state.first = coordinates @ state.theta
+            state.second = state.theta - basis @ state.first
+        u = state.first
+        value, grad = seen.value_and_grad(u) if seen is not None else (objective.value(state.theta), u)
         try:
-            factor = np.linalg.cholesky(basis.T @ objective.hessian(state.theta) @ basis)
-            half = np.linalg.solve(factor, g)
-            direction = -basis @ np.linalg.solve(factor.T, half)
-            decrement = float(half @ half)
-            if not math.isfinite(decrement):
-                state.stop = "diverged"
-                return
-        except np.linalg.LinAlgError:  # curvature below rounding: far out on separable data
-            state.stop = "separable" if separating_direction(objective) is not None else "stalled"
+            factor = np.linalg.cholesky(seen.hessian(u)) if seen is not None else np.eye(0)
+        except np.linalg.LinAlgError:  # curvature below rounding, far out on separable data; or not finite
+            state.stop = ("separable" if run.separable() else "stalled") if math.isfinite(value) else "diverged"
             return
+        half = np.linalg.solve(factor, grad)
+        step, decrement = -np.linalg.solve(factor.T, half), float(half @ half)
+        if not math.isfinite(value + decrement):
+            state.stop = "diverged"
+        elif decrement <= self.tol**2 * value:
+            state.stop = "separable" if value < self.tol and run.separable() else "converged"
+        elif state.step >= self.max_iter:
+            state.stop = "separable" if run.separable() else "max_iter"
+        elif state.step % 10 == 9 and run.separable():
+            state.stop = "separable"
         t = 1.0
-        while objective.value(state.theta + t * direction) > value - 1e-4 * t * decrement:
-            if t * decrement <= 4 * np.finfo(np.float64).eps * max(value, np.finfo(np.float64).tiny):
+        while seen is not None and not state.stop and seen.value(u + t * step) > value - 1e-4 * t * decrement:
+            if t * decrement <= 4 * np.finfo(np.float64).eps * value:
                 state.stop = "converged"  # what is left to gain is below the rounding of J
-                return
             t /= 2
-        state.theta = (state.theta + t * direction).astype(state.theta.dtype)
-        state.step += 1
+        if not state.stop:
+            state.first = u + t * step
+            state.theta = (state.second + basis @ state.first).astype(state.theta.dtype)
+            state.step += 1
 
 
-def visible(objective: Objective) -> Array:
-    """Return a basis, shape (p, rank), of the directions in which the linear objective is not constant (T9)."""
-    share = objective.weight / objective.weight.sum()
-    a, b, c = np.sum([coef * np.array(term.quadratic) for coef, term in objective.loss.terms], axis=0)
-    x_w, x_l = (Linear.design(objective.model, x).astype(np.float64) for x in (objective.chosen, objective.rejected))  # type: ignore[arg-type]
-    rows = [(x_w - x_l)[share > 0]]
-    if b > 0 or a > 0:
-        rows.append((x_w + x_l)[share > 0])
-    elif c > 0:
-        rows.append(share[None] @ (x_w + x_l))
-    gram = sum(x.T @ x for x in rows)
-    scale = np.sqrt(np.diag(gram))
-    scale[scale == 0] = 1
-    eigenvalues, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
-    kept = eigenvalues > len(gram) * np.finfo(np.float64).eps * eigenvalues[-1]
-    # The row space of rows/scale, carried back to that of rows.
-    return np.linalg.qr(scale[:, None] * vectors[:, kept])[0] if not kept.all() else np.eye(len(gram))
+def reduced(objective: Objective, basis: Array) -> Objective | None:
+    """Return the linear objective in the coordinates of ``basis``, float64; None if it has no coordinate."""
+    if not basis.shape[1]:
+        return None
+    w, v = (Linear.design(objective.model, x) @ basis for x in (objective.chosen, objective.rejected))  # type: ignore[arg-type]
+    return Objective(Linear(basis.shape[1]), objective.loss, w, v, objective.weight, objective.backend)
 
 
 @dataclass(frozen=True)
 class LBFGS:
-    """SciPy's L-BFGS, for any model; ``tol`` bounds the largest component of the gradient."""
+    """SciPy's L-BFGS, for any model, in float64; ``tol`` bounds the largest component of the gradient."""
 
     tol: float = 1e-8
     max_iter: int = 2000
@@ -137,18 +126,20 @@ class LBFGS:
                 run.observe(replace(state, theta=x.astype(state.theta.dtype)))
 
         begun, stop_at = state.step, min(state.step + RESTART, self.max_iter)
+        if begun == 0:
+            state.first = state.theta.astype(np.float64)
         if begun >= self.max_iter:
             state.stop = "max_iter"
             return
         found = scipy_minimize(
-            lambda x: tuple(np.float64(part) for part in objective.value_and_grad(x)),
-            state.theta.astype(np.float64),
+            run.memo("wide", objective.widen).value_and_grad,
+            state.first,
             method="L-BFGS-B",
             jac=True,
             callback=observe,
             options={"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": self.tol, "ftol": 0, "maxcor": 20},
         )
-        state.theta = found.x.astype(state.theta.dtype)
+        state.first, state.theta = found.x, found.x.astype(state.theta.dtype)
         if not math.isfinite(found.fun):
             state.stop = "diverged"
         elif np.abs(found.jac).max() <= self.tol:
@@ -175,7 +166,11 @@ def stream(seed: int, n: int, size: int, step: int, count: int) -> Array:
 
 @dataclass(frozen=True)
 class _Stochastic:
-    """What SGD and Adam share: a fixed number of steps on minibatches."""
+    """What SGD and Adam share: a fixed number of steps on minibatches.
+
+    The gradient of a batch of B pairs is the sum of their gradients times weight/(B*mean weight of all pairs): over an
+    epoch its mean is the gradient of J, for weighted pairs too (but for `SumToZero`, see T12).
+    """
 
     lr: float = 1e-3
     weight_decay: float = 0.0
@@ -247,7 +242,7 @@ def _descend_compiled(objective: Objective, state: State, batches: Array, rule: 
     margin = np.broadcast_to(term.margin, len(objective)).copy()
     kernels.descend(
         state.theta, state.first, state.second, state.step, batches,
-        objective.chosen, objective.rejected, margin, objective.weight,
+        objective.chosen, objective.rejected, margin, objective.weight / objective.weight.mean(),
         network, (term.label_smoothing, c_pair, a, b, c), rule,
     )  # fmt: skip
 
@@ -256,9 +251,14 @@ def _descend(objective: Objective, state: State, batches: Array, rule: Rule) -> 
     """The steps of `refrm.kernels.descend`, one at a time, on `refrm.spec`."""
     adam, lr, beta1, beta2, eps, decay = rule
     theta, first, second = state.theta, state.first, state.second
+    weight = objective.weight / objective.weight.mean()
     for n, batch in enumerate(batches, state.step + 1):
-        # A batch in which every weight is zero moves nothing but the momentum.
-        grad = objective.take(batch).value_and_grad(theta)[1] if objective.weight[batch].any() else np.zeros_like(theta)
+        size = len(batch)
+        r, vjp = objective.model.linearize(theta, np.concatenate([objective.chosen[batch], objective.rejected[batch]]))
+        w, v = r[:size].astype(np.float64), r[size:].astype(np.float64)
+        share = weight[batch] / size
+        _, g_w, g_l = objective.loss.take(batch)._of_shares(w, v, weight[batch], share, spec)
+        grad = vjp(np.concatenate([g_w, g_l]).astype(theta.dtype))
         first *= beta1
         first += (1 - beta1) * grad if adam else grad
         move = first

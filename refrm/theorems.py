@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from refrm.geometry import visible
 from refrm.gradcheck import check_gradient
 from refrm.losses import BradleyTerry, SquaredSum, SumToZero
 from refrm.objective import Objective
-from refrm.solvers import visible
 from refrm.spec import Array, sigmoid
 
 U = 2.0**-53
@@ -46,22 +46,24 @@ class ScoreLoss(Protocol):
     def value_and_grad(self, r_w: Array, r_l: Array) -> tuple[float, Array, Array]: ...
 
 
-def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: Any) -> Verdict:
+def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: Any, margin: float = 0.0) -> Verdict:
     """T1: adding ``shift`` (a number or one per pair) to both scores changes neither loss nor gradient, and g_w + g_l
     = 0.
 
-    Bound: rounding r + shift moves d by at most u(|r_w + shift| + |r_l + shift|) (T13), and rounding d itself by
-    u|d|; the pairwise loss is 1-Lipschitz in d and its slope 1/4-Lipschitz; each evaluation adds at most 8u of its
-    size.
+    Bound: rounding r + shift moves d by at most u(|r_w + shift| + |r_l + shift|) (T13), and rounding d and d - margin
+    by u|d| and u|d - margin|; the pairwise loss is 1-Lipschitz in d and its slope 1/4-Lipschitz; each evaluation adds
+    at most 8u of the loss, and of the slope's two terms, eps and sigma(-z), both below 1.
     """
     n, moved_w, moved_l = len(r_w), r_w + shift, r_l + shift
     value, g_w, g_l = loss.value_and_grad(r_w, r_l)
     after, a_w, a_l = loss.value_and_grad(moved_w, moved_l)
-    cost = U * (np.abs(moved_w) + np.abs(moved_l) + np.abs(r_w - r_l) + np.abs(moved_w - moved_l))
+    cost = U * (np.abs(moved_w) + np.abs(moved_l))
+    for d in (r_w - r_l, moved_w - moved_l):
+        cost = cost + U * (np.abs(d) + np.abs(d - margin))
     return _verdict(
         (abs(after - value), np.mean(cost) + 8 * U * (abs(value) + abs(after))),
-        (np.abs(a_w - g_w), cost / (4 * n) + 8 * U * (np.abs(a_w) + np.abs(g_w))),
-        (np.abs(a_l - g_l), cost / (4 * n) + 8 * U * (np.abs(a_l) + np.abs(g_l))),
+        (np.abs(a_w - g_w), cost / (4 * n) + 16 * U / n),
+        (np.abs(a_l - g_l), cost / (4 * n) + 16 * U / n),
         (np.abs(g_w + g_l), 0.0),
     )
 
@@ -114,20 +116,27 @@ def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: floa
     )
 
 
-def drift(objective: Objective, theta: Array) -> Verdict:
-    """T6: under the pairwise loss the mean score of a linear model moves at (2/N) sum_i p_i phi_bar.(x_w - x_l)/2
-    under gradient flow.
+def _share(objective: Objective) -> Array:
+    share: Array = objective.weight / objective.weight.sum()
+    return share
 
-    phi_bar is the mean of all 2N feature vectors and p = sigma(-(d - m)); nothing makes it zero. Bound: rounding of
-    the sums.
+
+def drift(objective: Objective, theta: Array, margin: float = 0.0) -> Verdict:
+    """T6: under the pairwise loss the mean score of a linear model moves at mean_i p_i phi_bar.(x_w - x_l) under
+    gradient flow.
+
+    phi_bar is the mean of all 2N feature vectors and p = sigma(-(d - margin)), eps = 0; nothing makes it zero. Means
+    are weighted like the objective. Bound: rounding of the sums.
     """
     r_w, r_l = objective.scores(theta)
-    x_w, x_l, n = objective.chosen, objective.rejected, len(objective)
-    mean = np.concatenate([x_w, x_l]).mean(0)
-    p = sigmoid(r_l - r_w)
+    x_w, x_l, share, n = objective.chosen, objective.rejected, _share(objective), len(objective)
+    mean = share @ (x_w + x_l) / 2
+    p = share * sigmoid(r_l - r_w + margin)
     _, grad = objective.value_and_grad(theta)
-    size = np.abs(mean) @ (np.abs(x_w) + np.abs(x_l)).sum(0) / n
-    return _verdict((abs(-mean @ grad[: len(mean)] - mean @ ((x_w - x_l).T @ p) / n), 8 * U * n * size))
+    size = (
+        np.abs(mean) @ ((np.abs(x_w) + np.abs(x_l)).T @ share) * (1 + np.max(np.abs(r_w) + np.abs(r_l) + abs(margin)))
+    )
+    return _verdict((abs(-mean @ grad[: len(mean)] - mean @ ((x_w - x_l).T @ p)), 8 * U * (n + len(mean)) * size))
 
 
 def bounded_mean(s: Array, start: float, coef: float) -> Verdict:
@@ -140,14 +149,16 @@ def bounded_mean(s: Array, start: float, coef: float) -> Verdict:
 
 def step_bound(objective: Objective, coef: float) -> float:
     """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone
-    for lr <= 1/beta.
+    for lr <= 1/beta. With weights, row i of D and S counts with its share for 1/N.
     """
-    d, s = objective.chosen - objective.rejected, objective.chosen + objective.rejected
-    return float((np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2) / len(objective))
+    root = np.sqrt(_share(objective))[:, None]
+    d, s = root * (objective.chosen - objective.rejected), root * (objective.chosen + objective.rejected)
+    return float(np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2)
 
 
 def universal_bound(objective: Objective, theta: Array, coef: float, head: slice, margin: float = 0.0) -> Verdict:
     """T8: at rest mean s^2 <= W(exp(margin - 1))/(2*coef), whatever the data, the features, the width and the depth.
+    Without label smoothing; means are weighted like the objective.
 
     ``head`` are the indices in theta of the weights that the scores are linear in, all of them (biases of the head
     too). Off rest the identity 2*coef*mean s^2 = mean d*p + head.grad, p = sigma(-(d - margin)), still holds, so the
@@ -161,25 +172,27 @@ def universal_bound(objective: Objective, theta: Array, coef: float, head: slice
     s = r_w + r_l
     _, grad = objective.value_and_grad(theta)
     work = float(theta[head] @ grad[head])
-    mean = float(np.mean(s * s))
+    share = _share(objective)
+    mean = float(share @ (s * s))
     bound = (float(lambertw(math.exp(margin - 1)).real) + work) / (2 * coef)
-    size = mean + (np.abs(r_w - r_l).mean() + np.abs(theta[head]) @ np.abs(grad[head])) / (2 * coef)
+    size = mean + (share @ np.abs(r_w - r_l) + np.abs(theta[head]) @ np.abs(grad[head])) / (2 * coef)
     return _verdict((mean, bound + 8 * U * (theta.size + len(objective)) * size))
 
 
 def linear_hessian(objective: Objective, theta: Array, coef: float) -> Verdict:
     """T9: the Hessian is (1/N) D'diag(h)D + (2*coef/N) S'S, and positive semi-definite, up to the rounding of N-term
-    sums.
+    sums; without margin and smoothing. With weights, row i counts with its share for 1/N.
     """
     r_w, r_l = objective.scores(theta)
     d, s, n = objective.chosen - objective.rejected, objective.chosen + objective.rejected, len(objective)
-    h = sigmoid(r_w - r_l) * sigmoid(r_l - r_w)
+    share = _share(objective)[:, None]
+    h = share * (sigmoid(r_w - r_l) * sigmoid(r_l - r_w))[:, None]
     found = objective.hessian(theta)
-    size = (np.abs(d).T @ (h[:, None] * np.abs(d)) + 2 * coef * np.abs(s).T @ np.abs(s)) / n
+    size = np.abs(d).T @ (h * np.abs(d)) + 2 * coef * np.abs(s).T @ (share * np.abs(s))
     size += (np.abs(objective.chosen) + np.abs(objective.rejected)).max() ** 2 * (0.25 + 2 * coef)
     rounding = 8 * U * (n + 8) * size
     return _verdict(
-        (np.abs(found - (d.T @ (h[:, None] * d) + 2 * coef * s.T @ s) / n), rounding),
+        (np.abs(found - (d.T @ (h * d) + 2 * coef * s.T @ (share * s))), rounding),
         (-np.linalg.eigvalsh(found)[0], np.linalg.norm(rounding)),
     )
 
@@ -188,7 +201,7 @@ def free_shifts(objective: Objective, components: int) -> Verdict:
     """T9: for one-hot items and the pairwise loss alone, the undetermined dimension is the number of connected
     components.
     """
-    return _verdict((abs(objective.model.n_params - visible(objective).shape[1] - components), 0))
+    return _verdict((abs(objective.model.n_params - visible(objective)[0].shape[1] - components), 0))
 
 
 def printed_sign(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float, steps: int) -> Verdict:
@@ -207,9 +220,9 @@ def printed_sign(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float
 
 def jensen(r_w: Array, r_l: Array) -> Verdict:
     """T12: (mean s)^2 <= mean s^2: the sum-to-zero penalty never exceeds the squared sum. Bound: 4 roundings of
-    each.
+    each, and two of the smallest steps where the squares underflow.
     """
-    few = 8 * U * SquaredSum().value(r_w, r_l)
+    few = 8 * U * SquaredSum().value(r_w, r_l) + 4 * 2.0**-1074
     return _verdict((SumToZero().value(r_w, r_l), SquaredSum().value(r_w, r_l) + few))
 
 
@@ -217,13 +230,13 @@ def batch_expectation(penalty: ScoreLoss, r_w: Array, r_l: Array, size: int) -> 
     """T12: over all minibatches of ``size`` of N pairs the mean of the sum-to-zero penalty is
     (mean s)^2 + (Var s/size)*(N - size)/(N - 1): it depends on the batch size.
 
-    Bound: 8u(N + 8) of mean s^2, the size of every term on either side.
+    Bound: 8u(N + 8) of mean s^2, the size of every term on either side, and a few of the smallest steps.
     """
     n, s = len(r_w), r_w + r_l
     batches = [list(batch) for batch in combinations(range(n), size)]
     found = math.fsum(penalty.value_and_grad(r_w[b], r_l[b])[0] for b in batches) / len(batches)
     expected = np.mean(s) ** 2 + np.var(s) / size * (n - size) / max(n - 1, 1)
-    return _verdict((abs(found - expected), 8 * U * (n + 8) * np.mean((np.abs(r_w) + np.abs(r_l)) ** 2)))
+    return _verdict((abs(found - expected), 8 * U * (n + 8) * np.mean((np.abs(r_w) + np.abs(r_l)) ** 2) + 2.0**-1070))
 
 
 def shift_cost(r_w: Array, r_l: Array, shift: float, unit: float) -> Verdict:

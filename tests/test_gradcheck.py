@@ -62,7 +62,7 @@ def test_accepts_many_smooth_functions_at_many_places():
             y = a @ x
             return scale * np.sum(np.sin(y)), scale * a.T @ np.cos(y)
 
-        assert check_gradient(smooth, shift * rng.standard_normal(4), step=0.1 / (1 + shift)).ok
+        assert check_gradient(smooth, shift * rng.standard_normal(4)).ok
 
 
 def test_nan_is_wrong_and_a_zero_gradient_is_right():

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refrm import SumOfSquares, kernels, spec
@@ -45,7 +45,10 @@ def test_bradley_terry_where_it_is_hard(case, eps):
         check_pair(*(x[0] for x in one), eps, kernels.bradley_terry(*one, eps))
 
 
-@given(score_pairs(max_size=1), margins(1e308), label_smoothings())
+@given(score_pairs(max_size=1), margins(1.7e308), label_smoothings())
+@example((np.array([-1.8483181827385115e307]), np.array([1.7156009933748134e308])), -1.7945654931485986e308, 0.0)
+@example((np.array([-np.finfo(float).max]), np.array([2.0**970])), -np.finfo(float).max, 0.0)
+@example((np.array([np.finfo(float).max]), np.array([-np.finfo(float).max])), 0.0, 0.0)
 def test_bradley_terry_everywhere(pair, margin, eps):
     with np.errstate(all="ignore"):
         check_pair(*(x[0] for x in pair), margin, eps, kernels.bradley_terry(*pair, np.array([margin]), eps))
@@ -110,11 +113,12 @@ def test_mean_within_two_ulp(data):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("n", [10**6, 3 * 10**6 + 1])
-def test_mean_within_two_ulp_of_many(n):
-    values = np.exp(np.random.default_rng(n).normal(0, 12, n))
-    truth = math.fsum(values) / n  # within one ulp of the exact mean
-    assert abs(kernels.mean(values, np.ones(n)) - truth) <= 3 * np.spacing(truth)
+@pytest.mark.parametrize(("n", "size"), [(10**6, 1.0), (3 * 10**6 + 1, 1e-290), (20000, 1e303)])
+def test_mean_within_two_ulp_of_many(n, size):
+    values = size * np.exp(np.random.default_rng(n).uniform(-12, 12, n))
+    down = 2.0 ** -(100 * (size > 1))  # where the sum itself would overflow
+    truth = math.fsum(down * values) / n  # within one ulp of the exact mean
+    assert abs(down * kernels.mean(values, np.ones(n)) - truth) <= 3 * np.spacing(truth)
 
 
 def test_mean_of_what_is_not_a_number():

@@ -154,6 +154,34 @@ def test_weights_count_by_their_ratios_alone(backend, pair, weight, exponent):
 
 
 @BACKENDS
+@EVERY
+def test_a_pair_of_weight_0_does_not_count_whatever_it_holds(term, backend):
+    for first in (np.nan, np.inf, 1e200):
+        found = term.value_and_grad([first, 1.0], [0.0, 2.0], weight=[0, 3], backend=backend)
+        alone = term.value_and_grad([1.0], [2.0], backend=backend)
+        assert found[0] == alone[0] and found[1].tolist() == [0.0, alone[1][0]]
+        assert np.isfinite(term.hessian([first, 1.0], [0.0, 2.0], weight=[0, 3], backend=backend).dense()).all()
+
+
+@BACKENDS
+def test_weights_at_the_ends_of_the_range(backend):
+    for weight in (1e308, 5e-324, 1e-310):
+        found = BradleyTerry().value_and_grad([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], weight=[weight] * 3, backend=backend)
+        assert found[0] == BradleyTerry().value([1.0], [0.0], backend=backend)
+
+
+@BACKENDS
+def test_float32_scores_are_computed_in_float64_and_the_value_stays_one(backend):
+    w, v = np.float32([1e20, 110.0]), np.float32([1e19, 0.0])
+    for loss in (SquaredSum(), BradleyTerry() + 1e-3 * SquaredSum(), SumToZero(), SumOfSquares()):
+        value, g_w, g_l = loss.value_and_grad(w, v, weight=[1.0, 3.0], backend=backend)
+        wide, x_w, x_l = loss.value_and_grad(w.astype(float), v.astype(float), weight=[1.0, 3.0], backend=backend)
+        assert value == wide
+        np.testing.assert_array_equal(g_w, x_w.astype(np.float32))
+        np.testing.assert_array_equal(g_l, x_l.astype(np.float32))
+
+
+@BACKENDS
 def test_terms_compose(backend):
     loss = 2 * (BradleyTerry(margin=0.5) + 0.25 * SquaredSum()) + SumToZero() * 0.5
     parts = [(2.0, BradleyTerry(0.5)), (0.5, SquaredSum()), (0.5, SumToZero())]

@@ -87,7 +87,7 @@ EXAMPLE = scores((1.0, -1.0), (2.0, 0.5), (-1.5, 0.25), (3.0, 3.0))
 @BACKENDS
 @given(moderate, shifts, margins, smoothings)
 def test_t1_shift_invariance_of_scores(backend, pair, shift, margin, smoothing):
-    assert t.shift_invariance(On(BradleyTerry(margin, smoothing), backend), *pair, shift).holds
+    assert t.shift_invariance(On(BradleyTerry(margin, smoothing), backend), *pair, shift, margin).holds
 
 
 @given(moderate, st.data())
@@ -242,11 +242,12 @@ def test_t5_rejects(mutant):
 # --- T6: why scores drift ----------------------------------------------------------------------------------------
 
 
-@given(problems())
-def test_t6_drift(problem):
+@given(problems(), margins)
+def test_t6_drift(problem, margin):
     chosen, rejected, rng = problem
-    objective = Objective(Linear(chosen.shape[1]), PAIRWISE, chosen, rejected)
-    assert t.drift(objective, rng.standard_normal(chosen.shape[1])).holds
+    weight = rng.random(len(chosen)) + 0.1
+    objective = Objective(Linear(chosen.shape[1]), BradleyTerry(margin), chosen, rejected, weight)
+    assert t.drift(objective, rng.standard_normal(chosen.shape[1]), margin).holds
 
 
 def test_t6_rejects_a_penalised_loss():
@@ -268,14 +269,16 @@ def along(objective, solver, coef, **options):
         mean_s2 = 4 * (record["mean_score"] ** 2 + record["spread"] ** 2)
         worst = max(worst, mean_s2 / (start / coef))
         assert 4 * record["mean_score"] ** 2 <= mean_s2
-    final = np.add(*objective.scores(result.theta))
+    index = np.repeat(np.arange(len(objective)), (4 * objective.weight).astype(int))  # copies, for weights up to 4
+    final = np.add(*objective.scores(result.theta))[index]
     return worst, t.bounded_mean(final, start, coef).holds, result
 
 
 @given(problems(), coefs)
 def test_t7_bounded_mean_along_gradient_descent(problem, coef):
     chosen, rejected, rng = problem
-    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    weight = rng.integers(1, 5, len(chosen))
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected, weight)
     solver = SGD(lr=1 / t.step_bound(objective, coef), batch_size=len(objective), steps=20)
     worst, holds, result = along(objective, solver, coef, theta=rng.standard_normal(chosen.shape[1]))
     assert worst <= 1 + 1e3 * U and holds  # mean s^2 <= J0/coef, and a dozen roundings of each record
@@ -307,7 +310,8 @@ def test_t7_rejects(mutant):
 def test_t8_universal_bound_linear(problem, coef, margin):
     chosen, rejected, rng = problem
     p = chosen.shape[1]
-    objective = Objective(Linear(p), BradleyTerry(margin) + coef * SquaredSum(), chosen, rejected)
+    weight = rng.random(len(chosen)) + 0.1
+    objective = Objective(Linear(p), BradleyTerry(margin) + coef * SquaredSum(), chosen, rejected, weight)
     # The identity behind the theorem holds everywhere ...
     assert t.universal_bound(objective, rng.standard_normal(p), coef, slice(p), margin).holds
     # ... and where Newton comes to rest it is the theorem; on separable data the margins grow, and it still holds.
@@ -332,7 +336,7 @@ def test_t8_the_constant_and_that_it_is_attained():
 
     assert abs(t.W_1_E - lambertw(np.exp(-1)).real) <= 2 * U
     assert np.max(d * expit(-d)) <= t.W_1_E
-    # One pair with d = 1 + W and s^2 = W/(2*coef): x_w and x_l span the plane, so rest is where both forces balance.
+    # One pair and one parameter that ties d and s: rest is where their two forces balance, at d = 1 + W.
     coef = 0.25
     top, s = 1 + t.W_1_E, np.sqrt(t.W_1_E / (2 * coef))
     objective = Objective(Linear(1), PAIRWISE + coef * SquaredSum(), [[(top + s) / 2]], [[(s - top) / 2]])
@@ -364,7 +368,8 @@ def test_t8_an_unpenalised_bias_centres_exactly():
 @given(problems(), coefs)
 def test_t9_linear_hessian(problem, coef):
     chosen, rejected, rng = problem
-    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    weight = rng.random(len(chosen)) + 0.1
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected, weight)
     assert t.linear_hessian(objective, rng.standard_normal(chosen.shape[1]) / 10, coef).holds
 
 
