@@ -63,10 +63,10 @@ def write_npz(path: str | os.PathLike[str], about: dict[str, Any], **arrays: Arr
 def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Return every array of an `.npz` file; nothing is unpickled."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise FileError(f"{path} is a single array, not an .npz archive")
-        with loaded as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise FileError(f"{path} is a single array, not an .npz archive")
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise FileError(f"{path} does not exist") from None

@@ -259,13 +259,14 @@ def minimize(
     fingerprint = _fingerprint(objective, heldout, solver, seed, record_every, checkpoint_every, begin.tobytes())
     run = Run(objective, heldout, seed, record_every, checkpoint, checkpoint_every, callback, fingerprint)
     state = State(begin, np.zeros_like(begin), np.zeros_like(begin))
-    if checkpoint is not None and os.path.exists(checkpoint):
-        if not resume:
-            raise FileError(f"checkpoint {checkpoint} exists: resume from it, or remove it")
-        state = run.load(checkpoint)
-    else:
-        run.observe(state)
+    resumed = checkpoint is not None and os.path.exists(checkpoint)
+    if resumed and not resume:
+        raise FileError(f"checkpoint {checkpoint} exists: resume from it, or remove it")
     with np.errstate(all="ignore"):  # what is not finite is found out, and said as the reason to stop
+        if checkpoint is not None and resumed:
+            state = run.load(checkpoint)
+        else:
+            run.observe(state)
         while not state.stop:
             solver.advance(objective, state, run)
             run.observe(state)

@@ -95,7 +95,8 @@ class Newton:
             if t * decrement <= 4 * np.finfo(np.float64).eps * value:
                 state.stop = "converged"  # what is left to gain is below the rounding of J
             t /= 2
-        if not state.stop:
+        # The last step costs nothing more, and squares what is left of the error.
+        if not state.stop or (state.stop == "converged" and 0 < decrement <= self.tol**2 * value):
             state.first = u + t * step
             state.theta = (state.second + basis @ state.first).astype(state.theta.dtype)
             state.step += 1

@@ -1,0 +1,153 @@
+"""Visible directions and separation, on data that are hard for either."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refrm import (
+    MLP,
+    BradleyTerry,
+    InputError,
+    Linear,
+    Newton,
+    Objective,
+    SquaredSum,
+    SumOfSquares,
+    SumToZero,
+    minimize,
+)
+from refrm.geometry import frame, separating_direction, visible
+
+PAIRWISE = BradleyTerry()
+
+
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 5), st.integers(0, 2**32 - 1), st.integers(-12, 12))
+def test_frame(n, p, rank, seed, exponent):
+    rng = np.random.default_rng(seed)
+    rank = min(rank, n, p)
+    rows = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, p)) * 10.0 ** rng.integers(-3, 4, p)
+    rows *= 10.0**exponent
+    basis, coordinates = frame(rows)
+    assert basis.shape == (p, rank) and coordinates.shape == (rank, p)
+    # Columns differ by up to 1e6 in size, which is what the basis' condition costs.
+    rounding = 1e6 * 64 * 2.0**-52
+    np.testing.assert_allclose((rows @ basis).T @ (rows @ basis), np.eye(rank), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(coordinates @ basis, np.eye(rank), rtol=0, atol=1e-6)
+    v = rng.standard_normal(p)
+    hidden = rows @ (v - basis @ (coordinates @ v))
+    assert np.abs(hidden).max() <= rounding * (np.abs(rows) @ np.abs(v)).max()
+
+
+def differences(d, loss=PAIRWISE, s=None):
+    """An objective with given differences and sums of features."""
+    d = np.asarray(d, float)
+    s = 0 * d if s is None else np.asarray(s, float)
+    return Objective(Linear(d.shape[1]), loss, (s + d) / 2, (s - d) / 2)
+
+
+def test_nearly_dependent_columns_are_told_from_dependent_ones():
+    rng = np.random.default_rng(0)
+    x, z = rng.standard_normal((2, 200))
+    assert visible(differences(np.stack([x, x], 1)))[0].shape[1] == 1
+    assert visible(differences(np.stack([x, x + 1e-8 * z], 1)))[0].shape[1] == 2
+    offset = 1e8 + rng.standard_normal((200, 3))
+    objective = Objective(Linear(3), PAIRWISE + 0.01 * SquaredSum(), offset, 1e8 + rng.standard_normal((200, 3)))
+    assert visible(objective)[0].shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "rank"),
+    [(PAIRWISE, 1), (PAIRWISE + SquaredSum(), 2), (PAIRWISE + SumToZero(), 2), (PAIRWISE + 0 * SquaredSum(), 1)],
+)
+def test_what_each_loss_sees(loss, rank):
+    # d sees the first feature, s the second, nobody the third.
+    assert visible(differences([[1, 0, 0], [2, 0, 0]], loss, [[0, 1, 0], [0, 2, 0]]))[0].shape[1] == rank
+
+
+def test_pairs_of_weight_0_are_not_seen():
+    data = np.eye(2), np.zeros((2, 2))
+    assert visible(Objective(Linear(2), PAIRWISE, *data, [1.0, 0.0]))[0].shape[1] == 1
+
+
+def test_only_the_linear_model_has_a_geometry():
+    with pytest.raises(InputError, match="needs the linear model, got MLP"):
+        visible(Objective(MLP(1), PAIRWISE, [[1.0]], [[0.0]]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-10, 1e10, [1.0, 1e-10], [1e8, 1.0]])
+def test_separation_whatever_the_scale(scale):
+    rng = np.random.default_rng(1)
+    d = rng.standard_normal((60, 2))
+    noisy = differences(d * scale)
+    assert separating_direction(noisy) is None
+    d[:, 1] = np.abs(d[:, 1])
+    v = separating_direction(differences(d * scale))
+    assert v is not None
+    size = 1e-9 * (np.abs(d * scale) @ np.abs(v)).max()  # the feasibility tolerance of the linear program
+    assert np.all(d * scale @ v >= -size) and np.any(d * scale @ v > size)
+
+
+def test_separation_that_is_hard_to_see():
+    v = separating_direction(differences([[1, 0], [-1, 1e-8], [1, 1e-8]]))
+    assert v is not None and np.all(np.array([[1, 0], [-1, 1e-8], [1, 1e-8]]) @ v >= -1e-16)
+    rng = np.random.default_rng(3)
+    x, z = rng.standard_normal((2, 200))
+    sign = np.where(rng.random(200) < 0.5, 1, -1)
+    for h in (1.0, 1e-4, 1e-9):
+        assert separating_direction(differences(np.stack([x, x + h * z], 1) * sign[:, None])) is None
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_separable_by_construction_and_by_the_perceptron(n, p, seed):
+    rng = np.random.default_rng(seed)
+    d, w = rng.standard_normal((n, p)), rng.standard_normal(p)
+    margin = d @ w
+    separable = d * np.where(margin >= 0, 1, -1)[:, None]
+    v = separating_direction(differences(separable))
+    assert v is not None
+    size = 1e-9 * (np.abs(separable) @ np.abs(v)).max()
+    assert np.all(separable @ v >= -size) and np.any(separable @ v > size)
+    both = np.concatenate([separable, -separable])  # every pair once in either order: never separable
+    assert separating_direction(differences(both)) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "separable"),
+    [
+        (PAIRWISE, True),
+        (BradleyTerry(3.0), True),
+        (BradleyTerry(0.0, 0.01), False),  # smoothing bounds every margin (T14)
+        (PAIRWISE + SumOfSquares(), False),  # so does a pull on the margin
+        (SquaredSum(), False),
+        (0 * PAIRWISE + SquaredSum(), False),
+        (PAIRWISE + SquaredSum(), True),  # the second feature separates, and no sum sees it
+        (PAIRWISE + SumToZero(), True),
+    ],
+)
+def test_what_each_loss_lets_run(loss, separable):
+    objective = differences([[0.5, 1], [-0.5, 2]], loss, [[1, 0], [2, 0]])
+    assert (separating_direction(objective) is not None) is separable
+
+
+def test_a_penalty_on_every_direction_leaves_nothing_to_run():
+    rng = np.random.default_rng(4)
+    d = np.abs(rng.standard_normal((30, 3)))
+    for scale in (1.0, 1e-10):
+        objective = differences(scale * d, PAIRWISE + SquaredSum(), scale * rng.standard_normal((30, 3)))
+        assert separating_direction(objective) is None
+
+
+def test_there_is_nothing_to_separate_in_equal_features_or_an_mlp():
+    assert separating_direction(differences([[0.0], [0.0]])) is None
+    assert separating_direction(Objective(MLP(1), PAIRWISE, [[1.0]], [[0.0]])) is None
+
+
+@pytest.mark.parametrize("scale", [1e-11, 1e-6, 1.0, 1e7, 1e9])
+def test_newton_does_not_see_the_scale_of_a_feature(scale):
+    rng = np.random.default_rng(5)
+    d = rng.standard_normal((200, 3)) + 0.3
+    result = minimize(differences(d * [1.0, scale, 1.0]), Newton())
+    plain = minimize(differences(d), Newton())
+    assert result.stop == plain.stop == "converged" and plain.undetermined == 0
+    np.testing.assert_allclose(result.theta * [1.0, scale, 1.0], plain.theta, rtol=1e-9)
