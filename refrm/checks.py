@@ -47,6 +47,7 @@ def check_flag(name: str, value: bool) -> bool:
 
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
     """Return ``value`` as a float if it is a real number in [low, high), or (low, high); or raise `InputError`."""
+    open_low |= math.isinf(low)
     interval = f"{'(' if open_low else '['}{low:g}, {high:g})"
     try:
         number = math.nan if isinstance(value, str | bytes | bool) else float(value)

@@ -302,21 +302,14 @@ def backward(
 
 @jit
 def score_gradient(
-    r: Array,
-    margin: Array,
-    weight: Array,
-    smoothing: float,
-    c_pair: float,
-    c_d: float,
-    c_s: float,
-    c_mean: float,
-    g: Array,
+    r: Array, margin: Array, weight: Array, loss: tuple[float, float, float, float, float], g: Array
 ) -> None:
     """Fill ``g`` with the gradient in the 2B scores ``r``, chosen first, of the loss
 
     mean(c_pair*pair(r_w, r_l) + c_d*d^2 + c_s*s^2) + c_mean*(mean s)^2, with mean x = sum(weight*x)/B: the weights have
     mean 1 over all pairs, not over the batch, so that the batches' gradients have the whole gradient as their mean.
     """
+    smoothing, c_pair, c_d, c_s, c_mean = loss
     n = margin.size
     mean_s = 0.0
     for i in range(n):
@@ -380,7 +373,6 @@ def descend(
     on.
     """
     widths, kind, head_bias = network
-    smoothing, c_pair, c_d, c_s, c_mean = loss
     adam, lr, beta1, beta2, eps, decay = rule
     size = batches.shape[1]
     x = np.empty((2 * size, x_w.shape[1]), theta.dtype)
@@ -395,7 +387,7 @@ def descend(
             m[j] = margin[i]
             w[j] = weight[i]
         forward(theta, widths, kind, head_bias, x, a, slope)
-        score_gradient(a[a.size - 2 * size :], m, w, smoothing, c_pair, c_d, c_s, c_mean, delta[a.size - 2 * size :])
+        score_gradient(a[a.size - 2 * size :], m, w, loss, delta[a.size - 2 * size :])
         backward(theta, widths, head_bias, x, a, slope, delta, grad)
         if adam:
             adam_step(theta, grad, first, second, step + n + 1, lr, beta1, beta2, eps, decay)
