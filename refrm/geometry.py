@@ -92,8 +92,7 @@ def separating_direction(objective: Objective) -> Array | None:
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    if not found.success:
-        return None
-    gain = rows @ found.x
+    v = found.x if found.success else np.zeros(rows.shape[1])  # v = 0 always is a point of it
+    gain = rows @ v
     lost = max(float(-gain.min()), len(rows) * EPS)
-    return free @ basis @ found.x if gain.max() > 100 * len(rows) * lost else None
+    return free @ basis @ v if gain.max() > 100 * len(rows) * lost else None

@@ -75,16 +75,16 @@ class Newton:
             state.second = state.theta - basis @ state.first
         u = state.first
         value, grad = seen.value_and_grad(u) if seen is not None else (objective.value(state.theta), u)
-        try:
-            factor = np.linalg.cholesky(seen.hessian(u)) if seen is not None else np.eye(0)
-        except np.linalg.LinAlgError:  # curvature below rounding, far out on separable data; or not finite
-            state.stop = ("separable" if run.separable() else "stalled") if math.isfinite(value) else "diverged"
-            return
-        half = np.linalg.solve(factor, grad)
-        step, decrement = -np.linalg.solve(factor.T, half), float(half @ half)
-        if not math.isfinite(value + decrement):
+        hessian = seen.hessian(u) if seen is not None else np.eye(0)
+        if not math.isfinite(value + hessian.sum()):
             state.stop = "diverged"
-        elif decrement <= self.tol**2 * value:
+            return
+        step, decrement = newton_step(hessian, grad)
+        if decrement > 2 * value:  # more than there is to gain, J being >= 0: far out, where J is flat
+            largest = 0.25 * sum(coef for coef, term in objective.loss.terms if isinstance(term, BradleyTerry))
+            damping = largest * objective.weight.max() / objective.weight.sum()  # bounds its curvature anywhere
+            step, decrement = newton_step(hessian + damping * np.eye(len(u)), grad)
+        if decrement <= self.tol**2 * value:
             state.stop = "separable" if value < self.tol and run.separable() else "converged"
         elif state.step >= self.max_iter:
             state.stop = "separable" if run.separable() else "max_iter"
@@ -100,6 +100,16 @@ class Newton:
             state.first = u + t * step
             state.theta = (state.second + basis @ state.first).astype(state.theta.dtype)
             state.step += 1
+
+
+def newton_step(hessian: Array, grad: Array) -> tuple[Array, float]:
+    """Return the Newton step and the squared decrement, infinite where the Hessian is singular to rounding."""
+    try:
+        factor = np.linalg.cholesky(hessian)
+    except np.linalg.LinAlgError:
+        return np.zeros_like(grad), math.inf
+    half = np.linalg.solve(factor, grad)
+    return -np.linalg.solve(factor.T, half), float(half @ half)
 
 
 def reduced(objective: Objective, basis: Array) -> Objective | None:

@@ -104,9 +104,15 @@ def test_float32():
     np.testing.assert_allclose(model.theta_, fitted().theta_, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", ["newton", "lbfgs", "sgd", "adam", Newton(), LBFGS(max_iter=50), SGD(steps=5)])
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", Newton(), LBFGS(max_iter=50), SGD(steps=5), Adam(steps=5)])
 def test_solvers_by_name_and_as_objects(solver):
     LinearRewardModel(center=0.5, solver=solver).fit(X)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_stochastic_solvers_by_name(solver):
+    assert LinearRewardModel(center=0.5, solver=solver).fit(X).result_.steps == 1000
 
 
 def test_a_fit_that_did_not_end_well_warns():

@@ -122,13 +122,14 @@ def separable(loss=PAIRWISE):
         (separable(BradleyTerry() + 0.1 * SquaredSum()), Newton(), "converged", ""),
         (separable(BradleyTerry(0, 0.1)), Newton(), "converged", ""),
         (objective_of(), SGD(lr=1e300, steps=20), "diverged", "no longer finite at step"),
+        (objective_of(loss=BradleyTerry() + 1e-308 * SquaredSum()), Newton(), "diverged", "no longer finite"),
         (objective_of(loss=BradleyTerry() + 1e308 * SquaredSum()), Newton(), "diverged", "no longer finite"),
         (objective_of(loss=BradleyTerry() + 1e308 * SquaredSum()), LBFGS(), "diverged", "no longer finite"),
     ],
 )
 def test_stops(objective, solver, stop, message):
-    far = "1e+308" in repr(objective.loss)
-    result = minimize(objective, solver, theta=np.ones(objective.model.n_params) if far else None)
+    start = next((x for text, x in (("1e+308", 1.0), ("1e-308", 1e200)) if text in repr(objective.loss)), 0.0)
+    result = minimize(objective, solver, theta=np.full(objective.model.n_params, start))
     assert result.stop == stop
     assert re.search(message, result.message), result.message
 
@@ -144,10 +145,12 @@ def test_newton_with_nothing_to_see():
     assert (result.stop, result.undetermined, result.theta.tolist()) == ("converged", 2, [1.0, 1.0])
 
 
-def test_newton_stalls_where_curvature_is_below_rounding():
-    # No label contradicts another along the second feature but for a pair of weight 1e-300: not separable, yet flat.
-    objective = Objective(Linear(1), BradleyTerry(), [[1.0], [-1.0]], [[0.0], [0.0]], [1.0, 1e-300])
-    assert minimize(objective, Newton(), theta=np.array([750.0])).stop in ("stalled", "converged")
+def test_newton_comes_back_from_where_the_loss_is_flat():
+    # Far out every sigma(z)*sigma(-z) underflows; there the bound 1/4 of the curvature makes the step.
+    objective = Objective(Linear(1), BradleyTerry(), [[1.0], [-1.0]], [[0.0], [0.0]], [3.0, 1.0])
+    for start in (760.0, -800.0):
+        result = minimize(objective, Newton(max_iter=2000), theta=np.array([start]), record_every=2000)
+        assert result.stop == "converged" and abs(result.theta[0] - np.log(3)) <= 1e-12
 
 
 def test_newton_is_for_the_linear_model():
@@ -307,7 +310,7 @@ def test_a_killed_fit_resumes_to_the_same_bits(tmp_path, model, solver, kills, d
     assert done.theta.tobytes() == whole.theta.tobytes() and done.history == whole.history
 
 
-@pytest.mark.parametrize("solver", [Newton(), LBFGS(), SGD(), Adam()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("solver", [Newton(), LBFGS(), SGD(steps=99), Adam(steps=99)], ids=lambda s: type(s).__name__)
 def test_the_same_seed_gives_the_same_bits(solver):
     first, second = (minimize(objective_of(), solver, seed=7) for _ in range(2))
     assert first.theta.tobytes() == second.theta.tobytes() and first.history == second.history
@@ -429,7 +432,7 @@ def test_bad_arguments_are_refused(arguments, message):
         minimize(given_.pop("objective"), given_.pop("solver"), **given_)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(1, 5))
 def test_an_unpenalised_fit_of_noise_stops_for_a_reason_that_is_true(seed, p):
     from refrm.geometry import separating_direction

@@ -71,6 +71,17 @@ def test_nan_is_wrong_and_a_zero_gradient_is_right():
     assert check_gradient(lambda x: (3.0, 0 * x), [1.0, 2.0]).ok
 
 
+def test_a_kink_is_said_to_be_one():
+    report = check_gradient(lambda x: (np.abs(x).sum(), np.where(x > 0, 1.0, -1.0)), [0.0, 0.0], directions=3)
+    assert not report.ok
+    assert any("not smooth here" in check.way for check in report.checks) or any(
+        "differences" in check.way and not check.ok for check in report.checks
+    )
+    noise = np.random.default_rng(0)
+    rough = check_gradient(lambda x: (0.0, noise.standard_normal(1)), [1.0])
+    assert any("not smooth here" in check.way and not check.ok for check in rough.checks)
+
+
 def test_the_report_names_the_worst():
     good, bad = Check("good", 0.0, 0.0), Check("bad", 2.0, 1.0)
     report = GradientReport((good, bad))
@@ -84,6 +95,9 @@ def test_the_report_names_the_worst():
     ("arguments", "message"),
     [
         ({"theta": [[1.0]]}, r"theta must have shape \(n_params,\), got \(1, 1\)"),
+        ({"value_and_grad": lambda x: 1.0}, r"value_and_grad must return \(value, gradient\)"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"step": 0.0}, r"step must be a number in \(0, inf\)"),
         ({"directions": 0}, "directions must be an integer >= 1, got 0"),
         ({"value_and_grad": lambda x: (1.0, np.zeros(3))}, r"gradient of shape \(1,\), that of theta, got \(3,\)"),
     ],

@@ -93,3 +93,10 @@ def test_float32_features_make_a_float32_computation():
     assert objective.value_and_grad(np.zeros(3))[1].dtype == np.float32
     mixed = Objective(Linear(3), LOSS, DATA.chosen.astype("f4"), DATA.rejected)
     assert mixed.value_and_grad(np.zeros(3))[1].dtype == np.float64
+
+
+def test_models_and_losses_are_told_apart():
+    with pytest.raises(InputError, match=r"model must be a reward model such as Linear\(n_features\), got None"):
+        Objective(None, LOSS, DATA.chosen, DATA.rejected)
+    with pytest.raises(InputError, match=r"loss must be a loss such as BradleyTerry\(\) .*, got 'bt'"):
+        Objective(Linear(3), "bt", DATA.chosen, DATA.rejected)

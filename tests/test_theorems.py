@@ -294,6 +294,7 @@ def test_t7_bounded_mean_along_lbfgs_of_an_mlp():
         assert worst <= 1 + 1e3 * U and holds
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("mutant", [PAIRWISE, PAIRWISE + 0.1 * SquaredDifference(), PAIRWISE + 0.1 * SumToZero()])
 def test_t7_rejects(mutant):
     data = make_pairs(60, 5, shared=20.0)
@@ -345,6 +346,7 @@ def test_t8_the_constant_and_that_it_is_attained():
     assert t.universal_bound(objective, np.ones(1), coef, slice(1)).holds
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("mutant", [SquaredDifference(), 0.0 * SquaredSum(), HalvedGradient()])
 def test_t8_rejects(mutant):
     data = make_pairs(60, 5, shared=20.0)
