@@ -116,8 +116,10 @@ def _compare(
         if smooth
         else Check(f"{name}, integral: not smooth here", residual, 0.0)
     )
-    found, truncation = _difference(f, at, t, length / 100)
-    rounding = 400 * _noise(f, at, rng) / length + _noise(lambda x: derivative(x, t), at, rng)
+    h = length / 100
+    found, truncation = _difference(f, at, t, h)
+    ends = max(_noise(f, at + h * t, rng), _noise(f, at - h * t, rng))
+    rounding = 4 * ends / h + _noise(lambda x: derivative(x, t), at, rng)
     residual = float(np.abs(found - derivative(at, t)).max())
     yield Check(f"{name}, differences", residual, truncation + 16 * rounding)
 

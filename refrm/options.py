@@ -3,14 +3,19 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refrm.errors import FileError, InputError
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[float]
+else:
+    _ParamType = click.ParamType  # generic from click 8.2 on
 
-class Number(click.ParamType[float]):
+
+class Number(_ParamType):
     """A number in an interval, checked as the library checks it."""
 
     name = "number"

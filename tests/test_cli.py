@@ -1,5 +1,7 @@
 """The command line: what it writes, and that bad input gets one line and exit code 2."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -12,12 +14,25 @@ import numpy as np
 import pytest
 
 from refrm import load, make_pairs
+from refrm.cli import run
 
 pytestmark = pytest.mark.compiled
 PAIRS = make_pairs(60, 4, seed=1)
 
 
-def refrm(*arguments, cwd, **options):
+def refrm(*arguments, cwd):
+    """Run the command line in this process; starting one for each would take most of the tests' time."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def in_a_process(*arguments, cwd, **options):
     """Run the command line in a new process."""
     command = [sys.executable, "-P", "-m", "refrm", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300, **options)
@@ -197,6 +212,14 @@ def test_bad_input_gets_one_line_and_exit_code_2(place, command, message):
     changed = {path.name for path in before if before[path] != after.get(path)}
     assert changed <= {"model.fit.jsonl"}  # a diverged fit leaves the log that shows it
     assert not any(path.name.startswith(".") for path in place.iterdir())
+
+
+def test_a_process_ends_with_the_exit_code_and_one_line(place):
+    done = in_a_process("fit", "missing.npz", "-o", "m.npz", cwd=place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "refrm: error: missing.npz does not exist\n"
+    done = in_a_process("fit", "pairs.npz", "-o", "m.npz", "--json", "--no-plot", cwd=place)
+    assert (done.returncode, done.stderr) == (0, "") and json.loads(done.stdout)["stop"] == "converged"
 
 
 def test_an_empty_name_is_not_a_file(place):
