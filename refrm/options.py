@@ -12,7 +12,7 @@ from refrm.errors import FileError, InputError
 if TYPE_CHECKING:
     _ParamType = click.ParamType[float]
 else:
-    _ParamType = click.ParamType  # generic from click 8.2 on
+    _ParamType = click.ParamType  # not generic in the lowest click
 
 
 class Number(_ParamType):
