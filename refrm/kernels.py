@@ -19,6 +19,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import intrinsic, overload
 
 from refrm.spec import Array, Jet
 
@@ -36,10 +37,27 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 _LOG2E = 1.4426950408889634
 _LN2_HI = 6.93147180369123816490e-01  # 33 bits, so that k*_LN2_HI is exact for |k| < 2^20
 _LN2_LO = 1.90821492927058770002e-10
+_ROUND = 1.5 * 2.0**52  # x + _ROUND has the integer nearest to x in its last bits
+_BIAS = int(np.float64(_ROUND).view(np.int64)) - 1023  # less this, they are the exponent field of 2^integer
 _SPLITTER = 134217729.0  # 2^27 + 1, Veltkamp
 _LARGE = 2.0**900
-_EXP = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))  # r^2*(1/2! + r/3! + ...), highest power first
-_ARTANH = tuple(2.0 / (2 * n + 1) for n in range(18, 0, -1))  # 2*artanh(s)/s - 2 = s^2*(2/3 + 2/5*s^2 + ...)
+_FAST = 700.0  # up to here exp(-|z|) is a normal number
+_SQRT2_1 = math.sqrt(2.0) - 1.0
+# Minimax polynomials, docs/coefficients.py: exp to 4e-18 and log to 2e-18; for float32 to 6e-11 and 1e-11.
+_EXP = (
+    *(0.5000000000000011, 0.16666666666666413, 0.04166666666653027, 0.008333333333494319, 0.0013888888943595168),
+    *(0.00019841269506802164, 2.4801493138892828e-05, 2.7557586254171947e-06, 2.7630232947642224e-07),
+    2.5000073906554934e-08,
+)
+_LOG = (
+    *(0.6666666666666734, 0.39999999999414676, 0.2857142874238824, 0.2222219857312567, 0.18183564328918758),
+    *(0.1531405048585464, 0.14795950329506138),
+)
+_EXP32 = (
+    *(0.5000000067641673, 0.16666665869461486, 0.04166629509609409, 0.008333496997495875, 0.0013944648478948266),
+    0.00019790358571349613,
+)
+_LOG32 = (0.6666666564545576, 0.40000335191037023, 0.28537308529474725, 0.23582151636896903)
 
 
 @jit
@@ -86,69 +104,97 @@ def argument(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
     return hi, lo
 
 
-@jit
-def exp_parts(hi: float, lo: float) -> tuple[float, float, int]:
-    """Return (e, f, k) with exp(hi + lo) = (e + f)*2^k to 0.5 ulp, e + f rounded being e, for -746 <= hi <= 0.
+def fma(a: float, b: float, c: float) -> float:
+    """Return a*b + c, rounded once; compiled, it is one instruction."""
+    p, e = two_product(a, b)
+    s, t = two_sum(p, c)
+    return float(s + (e + t))
 
-    hi + lo = k*log 2 + r + c with |r| <= log(2)/2 (Cody and Waite). The Taylor polynomial of degree 13 leaves a
-    remainder below 5e-18, and 1 + r is summed without error, so that only the terms from r^2/2 on are rounded.
+
+@overload(fma, strict=False)
+def _compiled_fma(a: float, b: float, c: float) -> Any:  # pragma: no cover - runs in the compiler
+    return lambda a, b, c: _llvm_fma(a, b, c)  # type: ignore[call-arg]
+
+
+@intrinsic
+def _llvm_fma(context: Any, a: Any, b: Any, c: Any) -> Any:  # pragma: no cover - runs in the compiler
+    f = numba.types.float64
+    return f(f, f, f), lambda context, builder, signature, arguments: builder.fma(*arguments)
+
+
+@jit
+def exp_parts(a: float, b: float) -> tuple[float, float, float]:
+    """Return (e, f, t) with exp(-(a + b)) = (e + f)*2^k to 0.4 ulp, e + f rounded being e, and k in the last bits of t.
+
+    -(a + b) = k*log 2 + r with |r| <= log(2)/2 (Cody and Waite), for 0 <= a <= 746. 1 + p is summed without error.
     """
-    k = math.floor(hi * _LOG2E + 0.5)
-    a = hi - k * _LN2_HI
-    b = k * _LN2_LO - lo
-    r = a - b
-    c = (a - r) - b
-    q = _EXP[0]
-    for n in range(1, len(_EXP)):
-        q = q * r + _EXP[n]
-    e = 1.0 + r
-    f = ((1.0 - e) + r) + (c + r * r * q)
-    return e + f, (e - (e + f)) + f, k
+    t = fma(-a, _LOG2E, _ROUND)
+    k = t - _ROUND
+    r = fma(-k, _LN2_HI, -a) - fma(k, _LN2_LO, b)
+    r2 = r * r
+    r4 = r2 * r2
+    low = fma(fma(_EXP[3], r, _EXP[2]), r2, fma(_EXP[1], r, _EXP[0]))
+    high = fma(fma(_EXP[9], r, _EXP[8]), r4, fma(fma(_EXP[7], r, _EXP[6]), r2, fma(_EXP[5], r, _EXP[4])))
+    p = fma(fma(high, r4, low), r2, r)
+    e = 1.0 + p
+    return e, (1.0 - e) + p, t
 
 
 @jit
-def log1p_sum(e: float, f: float) -> float:
-    """Return log(1 + e + f) for 0 <= e <= 1 and |f| <= ulp(e), from log(1 + e) = 2*artanh(e/(2 + e))."""
-    s = e / (2.0 + e)
-    w = s * s
-    q = _ARTANH[0]
-    for n in range(1, len(_ARTANH)):
-        q = q * w + _ARTANH[n]
-    half = 0.5 * e * e
-    return e - (half - (s * (half + w * q) + f / (1.0 + e)))
+def log1p_sum(e: float, f: float, reciprocal: float) -> float:
+    """Return log(1 + e + f) for 0 <= e <= 1, f <= ulp(e), with ``reciprocal`` about 1/(1 + e).
+
+    1 + e = 2^k (1 + g) with g in [sqrt(1/2) - 1, sqrt(2) - 1], exactly; log(1 + g) = 2*artanh(s), s = g/(2 + g).
+    """
+    halved = e > _SQRT2_1
+    g = 0.5 * (e - 1.0) if halved else e
+    s = g / (2.0 + g)
+    z = s * s
+    z2 = z * z
+    odd = fma(fma(fma(_LOG[6], z2, _LOG[4]), z2, _LOG[2]), z2, _LOG[0])
+    even = fma(fma(_LOG[5], z2, _LOG[3]), z2, _LOG[1])
+    h = 0.5 * g * g
+    rest = fma(s, h + fma(z, odd, z2 * even), fma(f, reciprocal, _LN2_LO if halved else 0.0))
+    return (_LN2_HI if halved else 0.0) - ((h - rest) - g)
+
+
+@jit
+def logistic(positive: bool, e: float, f: float) -> tuple[float, float, float]:
+    """Return sigma(-z), log(1 + x) and sigma(z)*sigma(-z) for x = e + f = exp(-|z|), z >= 0 if ``positive``.
+
+    What rounding 1 + e loses, and f, correct the quotient to first order: it is rounded twice.
+    """
+    t = 1.0 + e
+    c = (e - (t - 1.0)) + f
+    q = (e if positive else 1.0) / t
+    reciprocal = 1.0 - q if positive else q
+    losing = fma(fma(-q, c, f if positive else 0.0), reciprocal, q)
+    other = (1.0 if positive else e) / t
+    curvature = losing * fma(fma(-other, c, 0.0 if positive else f), reciprocal, other)
+    return losing, log1p_sum(e, f, reciprocal), curvature
 
 
 @jit
 def pair(r_w: float, r_l: float, margin: float, label_smoothing: float) -> tuple[float, float, float]:
-    """Return the Bradley-Terry loss of one pair and its first and second derivative in d (T2)."""
+    """Return the Bradley-Terry loss of one pair and its first and second derivative in d (T2), for any floats."""
     hi, lo = argument(r_w, r_l, margin)
     if math.isnan(hi):
         return math.nan, math.nan, math.nan
+    positive = hi >= 0.0
     a = abs(hi)
-    flip = label_smoothing if hi >= 0.0 else 1.0 - label_smoothing  # weight of |z| in the loss
+    flip = label_smoothing if positive else 1.0 - label_smoothing  # weight of |z| in the loss
     linear = flip * a if flip > 0.0 else 0.0
     if a > 746.0:  # exp(-|z|) is less than half the smallest subnormal
         if math.isinf(a) and flip > 0.0:  # z itself may be too large, but not its product with a small flip
             linear = 4.0 * (flip * abs(quarter(r_w, r_l, margin)[0]))
-        return linear, label_smoothing - (0.0 if hi >= 0.0 else 1.0), 0.0
-    b = lo if hi >= 0.0 else -lo
-    e, f, k = exp_parts(-a, -b)
+        return linear, label_smoothing - (0.0 if positive else 1.0), 0.0
+    e, f, t = exp_parts(a, lo if positive else -lo)
+    k = int(t - _ROUND)
     if k < -60:  # log(1 + x), x/(1 + x) and x/(1 + x)^2 are all x = exp(-|z|), to 2^-60
-        tail = minor = curvature = math.ldexp(e, k)
-        major = 1.0
-    else:
-        scale = math.ldexp(1.0, k)
-        e *= scale
-        f *= scale
-        t = 1.0 + e
-        c = (e - (t - 1.0)) + f  # what rounding 1 + e + f lost
-        tail = log1p_sum(e, f)
-        minor = e + (f - e * e / t) if e < 0.25 else (e + (f - e * c / t)) / t
-        major = (1.0 - c / t) / t
-        curvature = minor * major
-    if hi >= 0.0:
-        return linear + (tail + label_smoothing * b), label_smoothing - minor, curvature
-    return a + ((tail + flip * b) - label_smoothing * a), label_smoothing - major, curvature
+        tail = math.ldexp(e, k)
+        return linear + tail, label_smoothing - (tail if positive else 1.0), tail
+    losing, tail, curvature = logistic(positive, math.ldexp(e, k), math.ldexp(f, k))
+    return linear + tail, label_smoothing - losing, curvature
 
 
 @jit

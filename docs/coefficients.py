@@ -1,0 +1,69 @@
+"""The coefficients of `refrm.kernels`: minimax polynomials by Remez's exchange, in arbitrary precision.
+
+Run ``python docs/coefficients.py`` to print them; `tests/test_kernels.py` compares them with the kernels'.
+
+exp: q(r) ~ (exp(r) - 1 - r)/r^2 on |r| <= log(2)/2, the error r^2*dq weighed relative to exp(r).
+log: R(z) ~ (2*artanh(s)/s - 2)/z, z = s^2, on 0 <= s <= 3 - 2*sqrt(2), the error z*dR weighed relative to 2.
+"""
+
+import mpmath
+
+MP = mpmath.mp.clone()
+MP.prec = 160
+
+
+def remez(f, weight, low, high, degree, exchanges=12):
+    """Return the coefficients, constant first, of the polynomial of ``degree`` that minimises the largest weighted
+    error on [low, high], and that error.
+    """
+    n = degree + 2
+    points = [(low + high) / 2 - (high - low) / 2 * MP.cos(MP.pi * (i + 0.5) / n) for i in range(n)]
+    for _ in range(exchanges):
+        # Through all points with the same weighted error e, alternating in sign ...
+        rows = [[x**j for j in range(degree + 1)] + [(-1) ** i / weight(x)] for i, x in enumerate(points)]
+        solution = MP.lu_solve(MP.matrix(rows), MP.matrix([f(x) for x in points]))
+        coefficients = [solution[j] for j in range(degree + 1)]
+        # ... then to the extremes of the error, one between every two of its zeros.
+        grid = [low + (high - low) * MP.mpf(i) / 1000 for i in range(1001)]
+        error = [weight(x) * (f(x) - MP.polyval(coefficients[::-1], x)) for x in grid]
+        extremes, begin = [], 0
+        for i in range(1, len(grid) + 1):
+            if i == len(grid) or MP.sign(error[i]) != MP.sign(error[i - 1]):
+                extremes.append(max(range(begin, i), key=lambda k: abs(error[k])))
+                begin = i
+        if len(extremes) != n:
+            break
+        points = [grid[i] for i in extremes]
+    return coefficients, max(abs(e) for e in error)
+
+
+def exp_polynomial(degree):
+    """Return the coefficients of q and the relative error in exp(r)."""
+    high = MP.log(2) / 2 * (1 + MP.mpf(2) ** -20)
+
+    def q(r):
+        return (MP.exp(r) - 1 - r) / r**2 if abs(r) > MP.mpf(10) ** -20 else MP.mpf(1) / 2
+
+    return remez(q, lambda r: r**2 / MP.exp(r) + MP.mpf(10) ** -12, -high, high, degree)
+
+
+def log_polynomial(degree):
+    """Return the coefficients of R and the relative error in log."""
+    high = (3 - 2 * MP.sqrt(2)) ** 2 * (1 + MP.mpf(2) ** -20)
+
+    def r(z):
+        s = MP.sqrt(z)
+        return (2 * MP.atanh(s) / s - 2) / z if z > MP.mpf(10) ** -20 else MP.mpf(2) / 3
+
+    return remez(r, lambda z: z / 2 + MP.mpf(10) ** -12, MP.mpf(0), high, degree)
+
+
+if __name__ == "__main__":
+    for name, find, degree in (
+        ("EXP", exp_polynomial, 9),
+        ("LOG", log_polynomial, 6),
+        ("EXP32", exp_polynomial, 5),
+        ("LOG32", log_polynomial, 3),
+    ):
+        found, error = find(degree)
+        print(name, [float(c) for c in found], f"relative error {float(error):.2g}")
