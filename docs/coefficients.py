@@ -25,7 +25,7 @@ def remez(f, weight, low, high, degree, exchanges=12):
         coefficients = [solution[j] for j in range(degree + 1)]
         # ... then to the extremes of the error, one between every two of its zeros.
         grid = [low + (high - low) * MP.mpf(i) / 1000 for i in range(1001)]
-        error = [weight(x) * (f(x) - MP.polyval(coefficients[::-1], x)) for x in grid]
+        error = [weight(x) * (f(x) - sum(c * x**j for j, c in enumerate(coefficients))) for x in grid]
         extremes, begin = [], 0
         for i in range(1, len(grid) + 1):
             if i == len(grid) or MP.sign(error[i]) != MP.sign(error[i - 1]):

@@ -9,8 +9,8 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 import numpy as np
 
@@ -174,7 +174,7 @@ def _fingerprint(objective: Objective, heldout: Objective | None, *settings: Any
     for one in (objective, heldout):
         if one is not None:
             terms = [
-                (c, type(t).__name__, {k: np.asarray(v).tolist() for k, v in vars(t).items()})
+                (c, type(t).__name__, {f.name: np.asarray(getattr(t, f.name)).tolist() for f in fields(cast(Any, t))})
                 for c, t in one.loss.terms
             ]
             digest.update(json.dumps([repr(one.model), terms, one.backend, str(one.chosen.dtype)]).encode())

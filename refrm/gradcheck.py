@@ -77,6 +77,12 @@ def _noise(f: Function, at: Array, rng: np.random.Generator) -> float:
     return float(np.ptp(values, axis=0).max() + 4 * _EPS * np.abs(values).max())
 
 
+def _noise_along(derivative: Callable[[Array, Array], Any], at: Array, t: Array, rng: np.random.Generator) -> float:
+    """Return the same for ``derivative(at, t)``, moving both."""
+    n = at.size
+    return _noise(lambda both: derivative(both[:n], both[n:]), np.concatenate([at, t]), rng)
+
+
 def _integral(along: Function, at: Array, path: Array) -> tuple[Any, float, float]:
     """Return the integral of ``along(at + x*path)`` over 0 <= x <= 1, a bound of its error, the integrand's size."""
     nodes, weights = np.polynomial.legendre.leggauss(16)
@@ -109,7 +115,7 @@ def _compare(
         if smooth or not math.isfinite(size):
             break
         length /= 2
-    rounding = _noise(f, at, rng) + _noise(f, at + path, rng) + 4 * _noise(lambda x: derivative(x, path), at, rng)
+    rounding = _noise(f, at, rng) + _noise(f, at + path, rng) + 4 * _noise_along(derivative, at, path, rng)
     residual = float(np.abs(total - (f(at + path) - f(at))).max())
     yield (
         Check(f"{name}, integral", residual, truncation + 16 * rounding)
@@ -119,9 +125,17 @@ def _compare(
     h = length / 100
     found, truncation = _difference(f, at, t, h)
     ends = max(_noise(f, at + h * t, rng), _noise(f, at - h * t, rng))
-    rounding = 4 * ends / h + _noise(lambda x: derivative(x, t), at, rng)
+    rounding = 4 * ends / h + _noise_along(derivative, at, t, rng)
     residual = float(np.abs(found - derivative(at, t)).max())
     yield Check(f"{name}, differences", residual, truncation + 16 * rounding)
+
+
+def _symmetry(hvp: Callable[[Array, Array], Any], at: Array, a: Array, b: Array, rng: np.random.Generator) -> Check:
+    """Check that a.(H b) = b.(H a)."""
+    residual = abs(float(a @ hvp(at, b)) - float(b @ hvp(at, a)))
+    one = _noise_along(lambda x, v: a * hvp(x, v), at, b, rng)
+    other = _noise_along(lambda x, v: b * hvp(x, v), at, a, rng)
+    return Check("Hessian product, symmetry", residual, 16 * (one + other) * at.size)
 
 
 def check_gradient(
@@ -186,8 +200,5 @@ def check_gradient(
         checks += _compare("gradient", value_of, slope_along, at, t, length, seed)
         if hvp is not None:
             checks += _compare("Hessian product", lambda x: value_and_grad(x)[1], hvp, at, t, length, seed)
-            other = along[-1]
-            here, crossed = (float(a @ hvp(at, b)) for a, b in ((other, t), (t, other)))
-            rounding = _noise(lambda x: other * hvp(x, t), at, rng) + _noise(lambda x: t * hvp(x, other), at, rng)  # noqa: B023
-            checks.append(Check("Hessian product, symmetry", abs(here - crossed), 16 * rounding * at.size))
+            checks.append(_symmetry(hvp, at, along[-1], t, rng))
     return GradientReport(tuple(checks))

@@ -8,6 +8,7 @@ is NaN.
 
 import importlib.util
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 from refrm import spec
 from refrm.checks import check_array, check_number, check_scores, check_weight
 from refrm.errors import InputError
-from refrm.spec import Array, Jet
+from refrm.spec import Array, Coefficients, Jet
 
 
 def functions(backend: str) -> ModuleType:
@@ -59,6 +60,13 @@ class Hessian(NamedTuple):
         return np.block(blocks) + 2 * self.coupling * np.outer(q, q)
 
 
+def check_margin(margin: Array, r_w: Array) -> Array:
+    """Return one margin for each pair, or raise `InputError` for another number of them."""
+    if margin.ndim and margin.shape != r_w.shape:
+        raise InputError(f"margin must have shape () or {r_w.shape}, that of r_w, got {margin.shape}")
+    return margin if margin.ndim else np.full(r_w.size, margin)
+
+
 def _of_weight(jet: Jet, weight: Array) -> Jet:
     """Return the jet with pairs of weight 0 set to 0: they do not count, not even where they are infinite."""
     return jet if weight.all() else Jet(*(np.where(weight > 0, part, 0) for part in jet))
@@ -96,27 +104,48 @@ class Loss:
     ) -> tuple[float, Array, Array]:
         """Return the loss (float64) and its gradients in r_w and r_l, shape (N,), in the dtype of the scores."""
         w, v = check_scores(r_w, r_l)
-        weights = check_weight(weight, w.size)
-        wide_w, wide_l = w.astype(np.float64, copy=False), v.astype(np.float64, copy=False)
-        value, g_w, g_l = self._of_shares(wide_w, wide_l, weights, weights / weights.sum(), functions(backend))
-        with np.errstate(all="ignore"):
-            return value, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
-
-    def _of_shares(
-        self, r_w: Array, r_l: Array, weight: Array, share: Array, of: ModuleType
-    ) -> tuple[float, Array, Array]:
-        """Return value and gradients for float64 scores; ``share`` is the weight of each pair in the mean, and adds up
-        to 1 over all pairs, though not over those of a minibatch.
-        """
-        total, g_w, g_l = 0.0, np.zeros(r_w.size), np.zeros(r_w.size)
+        share = None
+        if weight is not None:
+            weights = check_weight(weight, w.size)
+            share = weights / weights.sum()
         with np.errstate(all="ignore"):  # NaN and infinity have documented meanings
-            for coef, term in self.terms:
-                value, t_w, t_l = term._value_and_grad(r_w, r_l, weight, share, of)
-                if coef:
-                    total += coef * value
-                    g_w += coef * t_w
-                    g_l += coef * t_l
-        return total, g_w, g_l
+            return self._of_shares(w, v, share, functions(backend))
+
+    @cached_property
+    def _plan(self) -> tuple[Array | None, float, Coefficients] | None:
+        """Margin, smoothing and coefficients of `refrm.spec.objective`; None if a term of another's making is in it."""
+        margin, smoothing, coef, pairwise = None, 0.0, np.zeros(4), 0
+        for c, term in self.terms:
+            if type(term) is BradleyTerry:
+                pairwise += 1
+                margin, smoothing = term.margin if term.margin.any() else None, term.label_smoothing
+                coef[0] = c
+            elif type(term) in (SquaredSum, SumOfSquares, SumToZero):
+                coef[1:] += c * np.array(term.quadratic)
+            else:
+                return None
+        c_pair, c_d, c_s, c_mean = coef.tolist()
+        return (margin, smoothing, (c_pair, c_d, c_s, c_mean)) if pairwise <= 1 else None
+
+    def _of_shares(self, w: Array, v: Array, share: Array | None, of: ModuleType) -> tuple[float, Array, Array]:
+        """Return value and gradients; ``share`` is the weight of each pair in the mean (None: 1/N), and adds up to 1
+        over all pairs, though not over those of a minibatch.
+        """
+        if self._plan is not None:
+            margin, smoothing, numbers = self._plan
+            if margin is not None:
+                margin = check_margin(margin, w)
+            (loss, gap, square, mean_s), g_w, g_l = of.objective(w, v, margin, smoothing, numbers, share)
+            values = zip(numbers, (loss, gap, square, mean_s * mean_s), strict=True)
+            return float(sum(c * value for c, value in values if c)), g_w, g_l
+        total, g_w, g_l = 0.0, np.zeros(w.size), np.zeros(w.size)
+        for coef, term in self.terms:
+            value, t_w, t_l = term._value_and_grad(w.astype(np.float64), v.astype(np.float64), share, of)
+            if coef:
+                total += coef * value
+                g_w += coef * t_w
+                g_l += coef * t_l
+        return total, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
 
     def hessian(
         self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto"
@@ -166,11 +195,10 @@ class Term(Loss):
     def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
         raise InputError(f"{type(self).__name__} couples the pairs: it has no value per pair")
 
-    def _value_and_grad(
-        self, r_w: Array, r_l: Array, weight: Array, share: Array, of: Any
-    ) -> tuple[float, Array, Array]:
-        jet = _of_weight(self._jet(r_w, r_l, of), weight)
-        return of.mean(jet.value, weight), share * jet.g_w, share * jet.g_l
+    def _value_and_grad(self, r_w: Array, r_l: Array, share: Array | None, of: Any) -> tuple[float, Array, Array]:
+        q = np.full(r_w.size, 1 / r_w.size) if share is None else share
+        jet = _of_weight(self._jet(r_w, r_l, of), q)
+        return of.mean(jet.value, q), q * jet.g_w, q * jet.g_l
 
 
 @dataclass(frozen=True)
@@ -223,9 +251,8 @@ class BradleyTerry(Term):
         return BradleyTerry(self.margin[index], self.label_smoothing) if self.margin.ndim else self
 
     def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
-        if self.margin.ndim and self.margin.shape != r_w.shape:
-            raise InputError(f"margin must have shape () or {r_w.shape}, that of r_w, got {self.margin.shape}")
-        jet: Jet = of.bradley_terry(r_w, r_l, np.atleast_1d(self.margin), self.label_smoothing)
+        margin = check_margin(self.margin, r_w)
+        jet: Jet = of.bradley_terry(r_w, r_l, margin, self.label_smoothing)
         return jet
 
 
@@ -282,11 +309,3 @@ class SumToZero(Term):
     """
 
     quadratic: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 1.0)
-
-    def _value_and_grad(
-        self, r_w: Array, r_l: Array, weight: Array, share: Array, of: Any
-    ) -> tuple[float, Array, Array]:
-        if not weight.all():
-            r_w, r_l = np.where(weight > 0, r_w, 0), np.where(weight > 0, r_l, 0)
-        value, g = of.sum_to_zero(r_w, r_l, share)
-        return value, g, g

@@ -49,7 +49,7 @@ ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array, Array]]] = {
     "gelu": _gelu,
     "softplus": _softplus,
 }
-"""Each activation with its first and second derivative; their order is the numbering of `refrm.kernels.activate`."""
+"""Each activation with its first and second derivative; their order is the numbering of `refrm.kernels.training`."""
 
 INITS: dict[str, Callable[[int, int], float]] = {
     "he": lambda fan_in, fan_out: sqrt(2 / fan_in),

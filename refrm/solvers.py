@@ -266,10 +266,9 @@ def _descend(objective: Objective, state: State, batches: Array, rule: Rule) -> 
     for n, batch in enumerate(batches, state.step + 1):
         size = len(batch)
         r, vjp = objective.model.linearize(theta, np.concatenate([objective.chosen[batch], objective.rejected[batch]]))
-        w, v = r[:size].astype(np.float64), r[size:].astype(np.float64)
         share = weight[batch] / size
-        _, g_w, g_l = objective.loss.take(batch)._of_shares(w, v, weight[batch], share, spec)
-        grad = vjp(np.concatenate([g_w, g_l]).astype(theta.dtype))
+        _, g_w, g_l = objective.loss.take(batch)._of_shares(r[:size], r[size:], share, spec)
+        grad = vjp(np.concatenate([g_w, g_l]))
         first *= beta1
         first += (1 - beta1) * grad if adam else grad
         move = first

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Coefficients = tuple[float, float, float, float]
 
 
 class Jet(NamedTuple):
@@ -71,16 +72,28 @@ def sum_of_squares(r_w: Array, r_l: Array) -> Jet:
     return Jet(r_w * r_w + r_l * r_l, 2 * r_w, 2 * r_l, two, np.zeros_like(two), two)
 
 
-def sum_to_zero(r_w: Array, r_l: Array, share: Array) -> tuple[float, Array]:
-    """Return the value of (sum_i share_i * s_i)^2 and its gradient in r_w, which is also that in r_l (T12).
-
-    ``share`` are the weights of the pairs divided by their sum (1/N without weights). The Hessian couples the pairs: it
-    is ``2*q*q'`` with ``q = [share, share]``, the same at every point.
-    """
-    mean = np.sum(share * (r_w + r_l))
-    return float(mean * mean), 2 * mean * share
-
-
 def mean(values: Array, weight: Array) -> float:
     """Return sum(weight*values)/sum(weight); an integer weight counts as that many copies of the pair."""
     return float(np.sum(weight * values, dtype=np.float64) / np.sum(weight, dtype=np.float64))
+
+
+def objective(
+    r_w: Array, r_l: Array, margin: Array | None, label_smoothing: float, coef: Coefficients, share: Array | None
+) -> tuple[Coefficients, Array, Array]:
+    """Return the means of the loss, of d^2, of s^2 and of s, and the gradients in r_w and r_l of
+
+    c_pair*mean(loss) + c_d*mean(d^2) + c_s*mean(s^2) + c_mean*(mean s)^2, coef = (c_pair, c_d, c_s, c_mean),
+
+    where mean x = sum(share*x), None standing for 1/N. Every loss of refrm is of this form (T4).
+    """
+    c_pair, c_d, c_s, c_mean = coef
+    q = np.full(r_w.size, 1 / r_w.size) if share is None else share
+    counts = q > 0
+    w, v = np.where(counts, r_w, 0).astype(np.float64), np.where(counts, r_l, 0).astype(np.float64)
+    d, s = w - v, w + v
+    jet = bradley_terry(w, v, np.zeros(1) if margin is None else margin, label_smoothing)
+    mean_s = np.sum(q * s)
+    on_s = q * ((2 * c_s * s if c_s else 0) + (2 * c_mean * mean_s if c_mean else 0))
+    on_d = q * ((c_pair * jet.g_w if c_pair else 0) + (2 * c_d * d if c_d else 0))
+    means = float(np.sum(q * jet.value)), float(np.sum(q * d * d)), float(np.sum(q * s * s)), float(mean_s)
+    return means, (on_s + on_d).astype(r_w.dtype), (on_s - on_d).astype(r_w.dtype)

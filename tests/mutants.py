@@ -103,7 +103,7 @@ class DetachedCurvature(Wrong):
 class SummedBatch(Term):
     """(sum s)^2/N: the sum-to-zero penalty whose size grows with the batch (RM-Robustness)."""
 
-    def _value_and_grad(self, r_w, r_l, weight, share, of):
+    def _value_and_grad(self, r_w, r_l, share, of):
         total = np.sum(r_w + r_l)
         return (
             total * total / r_w.size,

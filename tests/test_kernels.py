@@ -6,10 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from refrm import SumOfSquares, kernels, spec
+from refrm.kernels import compiler, pairwise, scalar, training
 from refrm.mlp import ACTIVATIONS
 from refrm.testing import label_smoothings, margins, score_pairs, weights
 
@@ -127,20 +128,116 @@ def test_mean_of_what_is_not_a_number():
             np.testing.assert_equal(kernels.mean(np.array([1.0, bad]), np.ones(2)), bad)
 
 
-@given(score_pairs(max_magnitude=1e150, max_size=6))
-def test_sum_to_zero(pair):
-    share = np.full(len(pair[0]), 1.0)
-    share /= share.sum()
-    value, g = kernels.sum_to_zero(*pair, share)
-    mean = sum(
-        reference.exact(q) * (reference.exact(w) + reference.exact(v)) for q, w, v in zip(share, *pair, strict=True)
-    )
-    # Twice the working precision: one rounding of the mean, and (N u)^2 of the terms that cancel in it.
-    size = sum(abs(x) for side in pair for x in side)
-    error = abs(mean) * 2.0**-52 + size * (len(share) * 2.0**-52) ** 2 + 5e-324
-    assert abs(value - mean * mean) <= 2 * (abs(mean) + error) * error + 5e-324
-    for q, slope in zip(share, g, strict=True):
-        assert abs(slope - 2 * mean * reference.exact(q)) <= 4 * error
+COEF = (1.0, 0.25, 0.5, 0.125)
+
+
+@pytest.mark.parametrize("kind", ["plain", "weighted"])
+@settings(max_examples=60)
+@given(st.data())
+def test_a_whole_loss_everywhere(kind, data):
+    n = data.draw(st.integers(1, 9))
+    pair = data.draw(score_pairs(max_magnitude=1e100, min_size=n, max_size=n))
+    if kind == "plain":
+        margin, eps, coef, share = np.zeros(n), 0.0, (1.0, 0.0, 0.5, 0.125), None
+        means, g_w, g_l = kernels.objective(*pair, None, eps, coef, None)
+    else:
+        margin = np.array(data.draw(st.lists(margins(), min_size=n, max_size=n)))
+        eps, coef, weight = data.draw(label_smoothings()), COEF, data.draw(weights(n))
+        share = weight / weight.sum()
+        means, g_w, g_l = kernels.objective(*pair, margin, eps, coef, share)
+    q = [1 / reference.MP.mpf(n)] * n if share is None else [reference.exact(x) for x in share]
+    w, v = ([reference.exact(x) for x in side] for side in pair)
+    truth = [reference.bradley_terry(*row, eps) for row in zip(*pair, margin, strict=True)]
+    mean_loss = sum(x * row[0] for x, row in zip(q, truth, strict=True))
+    mean_square = sum(x * (a + b) ** 2 for x, a, b in zip(q, w, v, strict=True))
+    mean_s = sum(x * (a + b) for x, a, b in zip(q, w, v, strict=True))
+    size = sum(x * (abs(a) + abs(b)) for x, a, b in zip(q, w, v, strict=True))
+    assert reference.ulps(means[0], mean_loss) <= 4  # 2 for the pairs, 2 for their mean
+    assert reference.ulps(means[2], mean_square) <= 4
+    error = 2 * reference.spacing(mean_s) + size * 2.0**-95  # twice the working precision, of the terms that cancel
+    assert abs(means[3] - mean_s) <= error
+    for i in range(n):
+        on_d = coef[0] * truth[i][1] + 2 * coef[1] * (w[i] - v[i])
+        on_s = 2 * coef[2] * (w[i] + v[i]) + 2 * coef[3] * mean_s
+        terms = coef[0] * max(truth[i][3], eps) + 2 * coef[1] * abs(w[i] - v[i]) + 2 * coef[2] * abs(w[i] + v[i])
+        # The pairwise slope within 2 ulp, every other term within one, and three roundings of their sum and share.
+        allowed = 6 * reference.spacing(q[i] * (terms + 2 * coef[3] * abs(mean_s))) + 2 * coef[3] * q[i] * error
+        assert abs(g_w[i] - q[i] * (on_s + on_d)) <= allowed
+        assert abs(g_l[i] - q[i] * (on_s - on_d)) <= allowed
+
+
+@given(score_pairs(dtype=np.float32, max_magnitude=1e18), label_smoothings())
+def test_kernels_and_spec_agree_on_whole_losses(pair, eps):
+    # float32 results differ by one rounding where the float64 results straddle a boundary between two of them.
+    share = np.full(len(pair[0]), 1 / len(pair[0]))
+    for dtype, u in ((np.float64, 2.0**-50), (np.float32, 2.0**-22)):
+        w, v = (np.clip(x, -500, 500).astype(dtype) for x in pair)
+        for arguments in ((None, 0.0, (1.0, 0.0, 0.1, 0.1), None), (np.full(len(w), 0.5), eps, COEF, share)):
+            found, truth = (of.objective(w, v, *arguments) for of in (kernels, spec))
+            np.testing.assert_allclose(found[1], truth[1], rtol=u, atol=4e3 * 2.0**-50 + 2e3 * (u > 1e-10) * u)
+            assert found[1].dtype == found[2].dtype == dtype
+            # spec loses |d| ulp in the tail
+            np.testing.assert_allclose(found[0][0], truth[0][0], rtol=2e3 * 2.0**-52)
+
+
+@pytest.mark.compiled
+def test_the_same_bits_on_any_number_of_threads():
+    import numba
+
+    rng = np.random.default_rng(5)
+    w, v = rng.normal(size=(2, 5 * pairwise.CHUNK + 77))
+    share = rng.random(len(w))
+    results = []
+    before = numba.get_num_threads()
+    try:
+        for threads in range(1, before + 1):
+            numba.set_num_threads(threads)
+            for arguments in ((None, 0.0, (1.0, 0.0, 0.1, 0.1), None), (None, 0.1, COEF, share / share.sum())):
+                means, g_w, g_l = kernels.objective(w, v, *arguments)
+                results.append((means, g_w.tobytes(), g_l.tobytes()))
+    finally:
+        numba.set_num_threads(before)
+    assert len(set(results)) == 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1023, 1024, 1025, 2049])
+def test_every_length_of_a_block(n):
+    w, v = np.random.default_rng(n).normal(size=(2, n))
+    for loss in ((1.0, 0.0, 0.1, 0.0), COEF):
+        found, truth = (of.objective(w, v, None, 0.0, loss, None) for of in (kernels, spec))
+        np.testing.assert_allclose(found[0][::2], truth[0][::2], rtol=1e-13)
+        np.testing.assert_allclose(found[1], truth[1], rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize(
+    "scores", [(800.0, 0.0), (0.0, 800.0), (1e308, 1e308), (-1e308, 1e308), (np.inf, 0.0), (np.nan, 0)]
+)
+def test_a_block_with_a_pair_that_is_out_of_the_ordinary(scores):
+    w, v = np.random.default_rng(0).normal(size=(2, 20))
+    w[7], v[7] = scores
+    with np.errstate(all="ignore"):
+        for coef in ((1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.5, 0.0)):
+            found, truth = (of.objective(w, v, None, 0.0, coef, None) for of in (kernels, spec))
+            np.testing.assert_allclose(found[0][0], truth[0][0], rtol=1e-13)
+            np.testing.assert_allclose(found[1], truth[1], rtol=1e-12)
+            if np.isfinite(scores).all() or coef[2]:
+                np.testing.assert_allclose(found[0][2], truth[0][2], rtol=1e-13)
+
+
+def test_the_coefficients_are_those_of_the_script():
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).parent.parent / "docs" / "coefficients.py"
+    description = importlib.util.spec_from_file_location("coefficients", path)
+    script = importlib.util.module_from_spec(description)
+    description.loader.exec_module(script)
+    for find, coefficients, error in (
+        (script.exp_polynomial, scalar.EXP, 4e-18),
+        (script.log_polynomial, scalar.LOG, 2e-18),
+    ):
+        found, largest = find(len(coefficients) - 1)
+        assert [float(c) for c in found] == list(coefficients) and largest <= error
 
 
 @given(st.floats(-800, 800) | st.floats(-2, 2) | st.just(0.0))
@@ -148,14 +245,14 @@ def test_activations_agree_with_the_model_s(z):
     for kind, name in enumerate(ACTIVATIONS):
         with np.errstate(under="ignore"):
             a, slope, _ = (float(x[0]) for x in ACTIVATIONS[name](np.array([z])))
-        found = kernels.activate(kind, z)
+        found = training.activate(kind, z)
         # exp(-z^2/2) and erfc lose z^2 ulp to the rounding of their argument; the rest a few, of 1 + |z|.
         size = 2.0**-52 * (8 + 4 * z * z * math.exp(-min(z * z / 2, 700))) * (1 + abs(z))
         assert abs(found[0] - a) <= size and abs(found[1] - slope) <= size
 
 
 def test_relu_has_derivative_0_at_0():
-    assert kernels.activate(kernels.RELU, 0.0) == (0.0, 0.0)
+    assert training.activate(training.RELU, 0.0) == (0.0, 0.0)
     assert ACTIVATIONS["relu"](np.zeros(1))[1][0] == 0.0
 
 
@@ -166,4 +263,4 @@ def test_where_no_cache_can_be_written_the_kernels_are_compiled_without(monkeypa
         return lambda function: function
 
     monkeypatch.setattr("numba.njit", njit)
-    assert kernels.jit(len) is len
+    assert compiler.jit(len) is len

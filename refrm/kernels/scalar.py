@@ -1,0 +1,135 @@
+"""The pairwise loss of one pair, for any floats, from functions that hold for a register of pairs as well.
+
+Bounds, for every finite input: the loss and each gradient term are within 2 ulp of the exact real-number value of the
+float inputs, the curvature within 4; below the normal range, within two of the smallest steps. With label smoothing
+the gradient is a difference, sigma(-z) - eps: within 2 ulp of the larger of the two.
+"""
+
+import math
+
+import numpy as np
+
+from refrm.kernels.compiler import fma, jit, two_sum
+
+LOG2E = 1.4426950408889634
+LN2_HI = 6.93147180369123816490e-01  # 33 bits, so that k*LN2_HI is exact for |k| < 2^20
+LN2_LO = 1.90821492927058770002e-10
+ROUND = 1.5 * 2.0**52  # x + ROUND has the integer nearest to x in its last bits
+BIAS = int(np.float64(ROUND).view(np.int64)) - 1023  # less this, they are the exponent field of 2^integer
+LARGE = 2.0**900
+FAST = 700.0  # up to here exp(-|z|) is a normal number ...
+SQUARE = 2.0**500  # ... and up to here a square and its error are
+SQRT2_1 = math.sqrt(2.0) - 1.0
+# Minimax polynomials, docs/coefficients.py: exp to 4e-18 and log to 2e-18; for float32 to 6e-11 and 1e-11.
+EXP = (
+    *(0.5000000000000011, 0.16666666666666413, 0.04166666666653027, 0.008333333333494319, 0.0013888888943595168),
+    *(0.00019841269506802164, 2.4801493138892828e-05, 2.7557586254171947e-06, 2.7630232947642224e-07),
+    2.5000073906554934e-08,
+)
+LOG = (
+    *(0.6666666666666734, 0.39999999999414676, 0.2857142874238824, 0.2222219857312567, 0.18183564328918758),
+    *(0.1531405048585464, 0.14795950329506138),
+)
+EXP32 = (
+    *(0.5000000067641673, 0.16666665869461486, 0.04166629509609409, 0.008333496997495875, 0.0013944648478948266),
+    0.00019790358571349613,
+)
+LOG32 = (0.6666666564545576, 0.40000335191037023, 0.28537308529474725, 0.23582151636896903)
+
+
+@jit
+def quarter(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
+    """Return a quarter of r_w - r_l - margin as an unevaluated sum hi + lo; it never overflows."""
+    d, e = two_sum(0.25 * r_w, -0.25 * r_l)
+    z, f = two_sum(d, -0.25 * margin)
+    hi, lo = two_sum(z, e + f)
+    if not math.isfinite(lo):  # an argument is infinite or NaN
+        hi, lo = z, 0.0
+    return hi, lo
+
+
+@jit
+def argument(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
+    """Return r_w - r_l - margin as an unevaluated sum hi + lo, to about 2^-104; overflow only where the result does."""
+    d, e = two_sum(r_w, -r_l)
+    z, f = two_sum(d, -margin)
+    hi, lo = two_sum(z, e + f)
+    if not math.isfinite(hi) or not math.isfinite(lo):
+        hi, lo = quarter(r_w, r_l, margin)
+        hi, lo = 4.0 * hi, 4.0 * lo
+    return hi, lo
+
+
+@jit
+def exp_parts(a: float, b: float) -> tuple[float, float, float]:
+    """Return (e, f, t) with exp(-(a + b)) = (e + f)*2^k to 0.4 ulp, e + f rounded being e, and k in the last bits of t.
+
+    -(a + b) = k*log 2 + r with |r| <= log(2)/2 (Cody and Waite), for 0 <= a <= 746. 1 + p is summed without error.
+    """
+    t = fma(-a, LOG2E, ROUND)
+    k = t - ROUND
+    r = fma(-k, LN2_HI, -a) - fma(k, LN2_LO, b)
+    r2 = r * r
+    r4 = r2 * r2
+    low = fma(fma(EXP[3], r, EXP[2]), r2, fma(EXP[1], r, EXP[0]))
+    high = fma(fma(EXP[9], r, EXP[8]), r4, fma(fma(EXP[7], r, EXP[6]), r2, fma(EXP[5], r, EXP[4])))
+    p = fma(fma(high, r4, low), r2, r)
+    e = 1.0 + p
+    return e, (1.0 - e) + p, t
+
+
+@jit
+def log1p_sum(e: float, f: float, reciprocal: float) -> float:
+    """Return log(1 + e + f) for 0 <= e <= 1, f <= ulp(e), with ``reciprocal`` about 1/(1 + e).
+
+    1 + e = 2^k (1 + g) with g in [sqrt(1/2) - 1, sqrt(2) - 1], exactly; log(1 + g) = 2*artanh(s), s = g/(2 + g).
+    """
+    halved = e > SQRT2_1
+    g = 0.5 * (e - 1.0) if halved else e
+    s = g / (2.0 + g)
+    z = s * s
+    z2 = z * z
+    odd = fma(fma(fma(LOG[6], z2, LOG[4]), z2, LOG[2]), z2, LOG[0])
+    even = fma(fma(LOG[5], z2, LOG[3]), z2, LOG[1])
+    h = 0.5 * g * g
+    rest = fma(s, h + fma(z, odd, z2 * even), fma(f, reciprocal, LN2_LO if halved else 0.0))
+    return (LN2_HI if halved else 0.0) - ((h - rest) - g)
+
+
+@jit
+def logistic(positive: bool, e: float, f: float) -> tuple[float, float, float]:
+    """Return sigma(-z), log(1 + x) and sigma(z)*sigma(-z) for x = e + f = exp(-|z|), z >= 0 if ``positive``.
+
+    What rounding 1 + e loses, and f, correct the quotient to first order: it is rounded twice.
+    """
+    t = 1.0 + e
+    c = (e - (t - 1.0)) + f
+    q = (e if positive else 1.0) / t
+    reciprocal = 1.0 - q if positive else q
+    losing = fma(fma(-q, c, f if positive else 0.0), reciprocal, q)
+    other = (1.0 if positive else e) / t
+    curvature = losing * fma(fma(-other, c, 0.0 if positive else f), reciprocal, other)
+    return losing, log1p_sum(e, f, reciprocal), curvature
+
+
+@jit
+def pair(r_w: float, r_l: float, margin: float, label_smoothing: float) -> tuple[float, float, float]:
+    """Return the Bradley-Terry loss of one pair and its first and second derivative in d (T2), for any floats."""
+    hi, lo = argument(r_w, r_l, margin)
+    if math.isnan(hi):
+        return math.nan, math.nan, math.nan
+    positive = hi >= 0.0
+    a = abs(hi)
+    flip = label_smoothing if positive else 1.0 - label_smoothing  # weight of |z| in the loss
+    linear = flip * a if flip > 0.0 else 0.0
+    if a > 746.0:  # exp(-|z|) is less than half the smallest subnormal
+        if math.isinf(a) and flip > 0.0:  # z itself may be too large, but not its product with a small flip
+            linear = 4.0 * (flip * abs(quarter(r_w, r_l, margin)[0]))
+        return linear, label_smoothing - (0.0 if positive else 1.0), 0.0
+    e, f, t = exp_parts(a, lo if positive else -lo)
+    k = int(t - ROUND)
+    if k < -60:  # log(1 + x), x/(1 + x) and x/(1 + x)^2 are all x = exp(-|z|), to 2^-60
+        tail = math.ldexp(e, k)
+        return linear + tail, label_smoothing - (tail if positive else 1.0), tail
+    losing, tail, curvature = logistic(positive, math.ldexp(e, k), math.ldexp(f, k))
+    return linear + tail, label_smoothing - losing, curvature
