@@ -272,6 +272,8 @@ def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_
         raise InputError(f"{features} has no array of shape (M, {p}), the model's width; it has {shapes or 'none'}")
     scores = {}
     for name in names:
+        if not np.shape(array_of(arrays, name, "--array", features))[:1] > (0,):
+            raise InputError(f"array {name} of {features} is empty: there is nothing to score")
         try:
             scores[name] = estimator.predict(array_of(arrays, name, "--array", features))
         except InputError as error:

@@ -18,8 +18,13 @@ from refrm.spec import Array
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
     """Return the file behind ``path``, links followed, or raise `FileError` if it could not be written."""
-    place = Path(os.path.realpath(path))
-    if place.exists() and not (place.is_file() and os.access(place, os.W_OK)):
+    try:
+        place = Path(os.path.realpath(path))
+        there, file = place.exists() or place.is_symlink(), place.is_file()  # still a link: a loop
+        writable = os.access(place, os.W_OK)
+    except OSError as error:  # such as a name that is too long
+        raise FileError(f"cannot write {path}: {error.strerror}") from None
+    if there and not (file and writable):
         raise FileError(f"cannot write {path}: it exists and is not a file that may be written")
     if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
         raise FileError(f"cannot write {path}: its directory does not exist or may not be written")

@@ -17,13 +17,17 @@ import numpy as np
 from refrm.checks import check_integer
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
-from refrm.geometry import separating_direction
+from refrm.geometry import separating_direction, visible
 from refrm.losses import BradleyTerry, Sum
 from refrm.objective import Objective
-from refrm.solvers import Solver, State, check_solver
+from refrm.solvers import LBFGS, Newton, Solver, State, check_solver
 from refrm.spec import Array
 
 Record = dict[str, float]
+RECORD = {
+    *("step", "loss", "penalty", "mean_score", "spread", "mean_margin", "std_margin", "accuracy", "grad_norm"),
+}
+"""The keys of every record; those on held-out pairs come on top."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Run:
     """One call of `minimize`: what is recorded and saved, and when."""
 
     objective: Objective
+    solver: Solver
     heldout: Objective | None
     seed: int
     record_every: int
@@ -150,6 +155,23 @@ class Run:
         }
         write_npz(self.checkpoint, about, theta=state.theta, first=state.first, second=state.second)
 
+    def fits(self, state: State) -> bool:
+        """Return whether the arrays of a state are those of this fit."""
+        check_integer("step", state.step, 0)
+        check_integer("undetermined", state.undetermined or 0, 0)
+        shape, dtype = (self.objective.model.n_params,), self.objective.chosen.dtype
+        first, kind = shape, dtype
+        if isinstance(self.solver, Newton):
+            first = visible(self.objective)[1].shape[:1]
+        if isinstance(self.solver, Newton | LBFGS) and state.step > 0:
+            kind = np.dtype(np.float64)
+        return (
+            (state.theta.shape, state.theta.dtype) == (shape, dtype)
+            and (state.first.shape, state.first.dtype) == (first, kind)
+            and state.second.shape == shape
+            and state.second.dtype in (dtype, kind)
+        )
+
     def load(self, path: str | os.PathLike[str]) -> State:
         """Return the state of a checkpoint of this very fit, or raise `FileError`."""
         about, arrays = read_about(path, "checkpoint")
@@ -157,10 +179,9 @@ class Run:
             raise FileError(f"checkpoint {path} belongs to a fit of other data, model, loss or settings")
         try:
             state = State(**arrays, step=about["step"], stop=about["stop"], undetermined=about["undetermined"])
-            check_integer("step", state.step, 0)
-            whole = state.theta.shape == (self.objective.model.n_params,) and state.stop in ("", *_MESSAGES)
-            whole &= all(isinstance(record, dict) and "step" in record for record in about["history"] or [None])
-        except (KeyError, TypeError, InputError):
+            whole = self.fits(state) and state.stop in ("", *_MESSAGES)
+            whole &= bool(about["history"]) and all(set(record) >= RECORD for record in about["history"])
+        except (KeyError, TypeError, AttributeError, InputError):
             whole = False
         if not whole:
             raise FileError(f"checkpoint {path} is damaged")
@@ -257,7 +278,7 @@ def minimize(
     begin = objective.model.init(seed) if theta is None else theta
     begin = objective.check_theta(begin).copy()
     fingerprint = _fingerprint(objective, heldout, solver, seed, record_every, checkpoint_every, begin.tobytes())
-    run = Run(objective, heldout, seed, record_every, checkpoint, checkpoint_every, callback, fingerprint)
+    run = Run(objective, solver, heldout, seed, record_every, checkpoint, checkpoint_every, callback, fingerprint)
     state = State(begin, np.zeros_like(begin), np.zeros_like(begin))
     resumed = checkpoint is not None and os.path.exists(checkpoint)
     if resumed and not resume:

@@ -191,6 +191,10 @@ def check_gradient(
         raise InputError(
             f"value_and_grad must return a gradient of shape {at.shape}, that of theta, got {np.shape(grad)}"
         )
+    if not at.size:
+        raise InputError("theta is empty, shape (0,): there is nothing to check")
+    if hvp is not None and np.shape(hvp(at, at)) != at.shape:
+        raise InputError(f"hvp must return an array of shape {at.shape}, that of theta, got {np.shape(hvp(at, at))}")
     along = [grad, *rng.standard_normal((directions, at.size))]
     along = [t / np.linalg.norm(t) for t in along if np.linalg.norm(t) > 0]
     length = step * (1 + float(np.linalg.norm(at)))

@@ -140,7 +140,8 @@ class Loss:
             return float(sum(c * value for c, value in values if c)), g_w, g_l
         total, g_w, g_l = 0.0, np.zeros(w.size), np.zeros(w.size)
         for coef, term in self.terms:
-            value, t_w, t_l = term._value_and_grad(w.astype(np.float64), v.astype(np.float64), share, of)
+            of_term = term._value_and_grad if term._plan is None else term._of_shares
+            value, t_w, t_l = of_term(w.astype(np.float64), v.astype(np.float64), share, of)
             if coef:
                 total += coef * value
                 g_w += coef * t_w

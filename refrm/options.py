@@ -110,7 +110,7 @@ def widths(text: str | None) -> tuple[int, ...] | None:
     """Return the hidden widths of "256,64"."""
     if text is None:
         return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--hidden must be integers such as 256,64, got {text!r}") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--hidden must be integers >= 1 such as 256,64, got {text!r}")
+    return tuple(int(part) for part in parts)

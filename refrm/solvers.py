@@ -59,7 +59,7 @@ class Newton:
     """
 
     tol: float = 1e-10
-    max_iter: int = 100
+    max_iter: int = 500
 
     def advance(self, objective: Objective, state: State, run: Monitor) -> None:
         """Take one iteration."""

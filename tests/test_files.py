@@ -58,6 +58,14 @@ def test_a_missing_directory_is_named(tmp_path):
         write_atomic(tmp_path / "nowhere" / "file", b"x")
 
 
+def test_a_name_that_the_system_refuses(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (loop, tmp_path / ("x" * 300)):
+        with pytest.raises(FileError, match="cannot write"):
+            write_atomic(path, b"x")
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call, error):

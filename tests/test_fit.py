@@ -169,7 +169,7 @@ def test_the_baseball_season():
     assert np.round(result.theta - result.theta[-1], 4).tolist() == published
     assert result.undetermined == 1 and abs(result.theta.sum()) <= 64 * U  # of least norm
     curvature = np.linalg.eigvalsh(objective.hessian(result.theta))[1]  # the smallest but for the shift, which is 0
-    for solver in (LBFGS(), SGD(lr=2.0, batch_size=42, steps=3000), Adam(lr=0.05, batch_size=42, steps=3000)):
+    for solver in (LBFGS(), SGD(lr=2.0, batch_size=42, steps=500), Adam(lr=0.05, batch_size=42, steps=500)):
         found = minimize(objective, solver, record_every=3000)
         apart = found.theta - found.theta.mean() - result.theta
         assert np.linalg.norm(apart) <= 2 * found.history[-1]["grad_norm"] / curvature + 1e-13
@@ -361,7 +361,13 @@ def test_a_checkpoint_is_not_overwritten_by_another_fit(tmp_path):
         {"history": []},
         {"history": [1]},
         {"history": None},
+        {"history": [{"step": 0.0}]},
+        {"undetermined": "x"},
         {"arrays": {"theta": np.zeros(3)}},
+        {"arrays": {"theta": np.zeros(4, "f4")}},
+        {"arrays": {"first": np.zeros(3)}},
+        {"arrays": {"second": np.zeros((4, 4))}},
+        {"arrays": {"first": np.array(["a"] * 4)}},
         {"arrays": {"extra": np.zeros(3)}},
     ],
 )
@@ -374,6 +380,16 @@ def test_a_damaged_checkpoint_is_refused_with_one_line(tmp_path, damage):
     )
     with pytest.raises(FileError, match="is damaged"):
         minimize(objective_of(), SGD(steps=20), checkpoint=path, resume=True)
+
+
+def test_a_damaged_checkpoint_of_newton_is_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    minimize(objective_of(), Newton(max_iter=2), checkpoint=path)
+    arrays = read_npz(path)
+    about = json.loads(str(arrays.pop("about")))
+    write_npz(path, about, **{**arrays, "first": np.zeros(2)})
+    with pytest.raises(FileError, match="is damaged"):
+        minimize(objective_of(), Newton(max_iter=2), checkpoint=path, resume=True)
 
 
 def test_a_cut_checkpoint_is_refused(tmp_path):

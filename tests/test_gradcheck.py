@@ -96,6 +96,8 @@ def test_the_report_names_the_worst():
     [
         ({"theta": [[1.0]]}, r"theta must have shape \(n_params,\), got \(1, 1\)"),
         ({"value_and_grad": lambda x: 1.0}, r"value_and_grad must return \(value, gradient\)"),
+        ({"theta": []}, "theta is empty"),
+        ({"hvp": lambda x, t: np.zeros(2)}, r"hvp must return an array of shape \(1,\), that of theta, got \(2,\)"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"step": 0.0}, r"step must be a number in \(0, inf\)"),
         ({"directions": 0}, "directions must be an integer >= 1, got 0"),

@@ -1,6 +1,7 @@
 """The kernels and the spec against arbitrary precision, over the whole range of float64."""
 
 import math
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -135,6 +136,11 @@ COEF = (1.0, 0.25, 0.5, 0.125)
 @settings(max_examples=60)
 @given(st.data())
 def test_a_whole_loss_everywhere(kind, data):
+    with np.errstate(all="ignore"):
+        check_a_whole_loss(kind, data)
+
+
+def check_a_whole_loss(kind, data):
     n = data.draw(st.integers(1, 9))
     pair = data.draw(score_pairs(max_magnitude=1e100, min_size=n, max_size=n))
     if kind == "plain":
@@ -173,7 +179,8 @@ def test_kernels_and_spec_agree_on_whole_losses(pair, eps):
     for dtype, u in ((np.float64, 2.0**-50), (np.float32, 2.0**-22)):
         w, v = (np.clip(x, -500, 500).astype(dtype) for x in pair)
         for arguments in ((None, 0.0, (1.0, 0.0, 0.1, 0.1), None), (np.full(len(w), 0.5), eps, COEF, share)):
-            found, truth = (of.objective(w, v, *arguments) for of in (kernels, spec))
+            with np.errstate(all="ignore"):
+                found, truth = (of.objective(w, v, *arguments) for of in (kernels, spec))
             np.testing.assert_allclose(found[1], truth[1], rtol=u, atol=4e3 * 2.0**-50 + 2e3 * (u > 1e-10) * u)
             assert found[1].dtype == found[2].dtype == dtype
             # spec loses |d| ulp in the tail
@@ -198,6 +205,18 @@ def test_the_same_bits_on_any_number_of_threads():
     finally:
         numba.set_num_threads(before)
     assert len(set(results)) == 2
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") != "1", reason="compiled, a chunk has its size built in")
+def test_the_same_bits_on_two_threads_uncompiled(monkeypatch):
+    monkeypatch.setattr(pairwise, "CHUNK", 8)
+    w, v = np.random.default_rng(5).normal(size=(2, 43))
+    results = []
+    for threads in (1, 2):
+        monkeypatch.setattr("numba.get_num_threads", lambda threads=threads: threads)
+        means, g_w, g_l = kernels.objective(w, v, None, 0.0, (1.0, 0.0, 0.1, 0.1), None)
+        results.append((means, g_w.tobytes(), g_l.tobytes()))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 1023, 1024, 1025, 2049])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutants import SquaredDifference
 
 from refrm import BradleyTerry, InputError, SquaredSum, SumOfSquares, SumToZero, losses
 from refrm.checks import check_number
@@ -194,6 +195,16 @@ def test_terms_compose(backend):
     dense = loss.hessian(W, V, backend=backend).dense()
     each = [coef * term.hessian(W, V, backend=backend).dense() for coef, term in parts]
     np.testing.assert_allclose(dense, sum(each), rtol=8 * U)
+
+
+@BACKENDS
+def test_a_term_of_another_s_making_composes_too(backend):
+    loss = BradleyTerry() + 2 * SquaredDifference() + 0 * SquaredDifference() + 0.5 * SumToZero()
+    value, g_w, _ = loss.value_and_grad(W, V, weight=[1.0, 2.0, 0.0], backend=backend)
+    d, share = (W - V)[:2], np.array([1.0, 2.0]) / 3
+    known, k_w, _ = (BradleyTerry() + 0.5 * SumToZero()).value_and_grad(W, V, weight=[1, 2, 0], backend=backend)
+    assert abs(value - known - 2 * share @ d**2) <= 32 * 8 * U
+    np.testing.assert_allclose(g_w - k_w, [*(4 * share * d), 0.0], rtol=0, atol=32 * 8 * U)
 
 
 def test_a_coefficient_of_zero_switches_a_term_off_even_where_it_overflows():
