@@ -37,7 +37,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """
     place = check_writable(path)
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+        handle, beside = tempfile.mkstemp(prefix=".refrm-", dir=place.parent)
     except OSError as error:
         raise FileError(f"cannot write {place}: {error.strerror}") from None
     try:

@@ -39,7 +39,7 @@ class FitResult:
     theta : array of shape (n_params,)
         The last parameters.
     stop : str
-        Why it stopped: "converged" (gradient norm <= tol, or the predicted decrease is below rounding), "completed"
+        Why it stopped: "converged" (by the solver's tol, or the predicted decrease is below rounding), "completed"
         (all steps of SGD or Adam were taken), "max_iter", "stalled" (the line search finds no decrease although the
         gradient exceeds tol), "separable" (J has no minimiser, T9), "diverged" (J is not finite).
     message : str
@@ -119,7 +119,7 @@ class Run:
         return self._memo[key]
 
     def separable(self) -> bool:
-        """Return whether the (linear) objective has no minimiser; where all is well this costs no linear program."""
+        """Return whether the (linear) objective has no minimiser; the linear program is solved once."""
         return bool(self.memo("separable", lambda: separating_direction(self.objective) is not None))
 
     def until_due(self, step: int) -> int:

@@ -20,7 +20,8 @@ def frame(rows: Array) -> tuple[Array, Array]:
 
     ``rows @ B`` has orthonormal columns, ``G @ B`` is the identity, ``rows @ (v - B @ G @ v)`` is 0 for every v, and
     the columns of B span the row space. A singular value counts as 0 at or below max(M, p)*eps times the largest,
-    after scaling each column to length 1.
+    after scaling each column to length 1. With dependent columns the lengths of columns may differ by up to 1e8; what
+    is beyond costs as many digits.
     """
     length = np.linalg.norm(rows, axis=0)
     length[length == 0] = 1
@@ -32,8 +33,11 @@ def frame(rows: Array) -> tuple[Array, Array]:
         vectors = transposed[: len(sigma)].T
     kept = sigma > max(rows.shape) * EPS * sigma.max()
     sigma, vectors = sigma[kept], vectors[:, kept]
-    span = np.linalg.qr(length[:, None] * vectors)[0]
-    return span @ (span.T @ (vectors / sigma / length[:, None])), sigma[:, None] * vectors.T * length
+    basis, coordinates = vectors / sigma / length[:, None], sigma[:, None] * vectors.T * length
+    if not kept.all():  # of all such bases, the one within the row space
+        span = np.linalg.qr(length[:, None] * vectors)[0]
+        basis = span @ (span.T @ basis)
+    return basis, coordinates
 
 
 def _rows(objective: Objective) -> tuple[Array, Array | None]:

@@ -80,7 +80,8 @@ class Newton:
             state.stop = "diverged"
             return
         step, decrement = newton_step(hessian, grad)
-        if decrement > 2 * value:  # more than there is to gain, J being >= 0: far out, where J is flat
+        flat = decrement > 2 * value
+        if flat:  # more than there is to gain, J being >= 0: far out, where J is flat
             largest = 0.25 * sum(coef for coef, term in objective.loss.terms if isinstance(term, BradleyTerry))
             damping = largest * objective.weight.max() / objective.weight.sum()  # bounds its curvature anywhere
             step, decrement = newton_step(hessian + damping * np.eye(len(u)), grad)
@@ -95,6 +96,8 @@ class Newton:
             if t * decrement <= 4 * np.finfo(np.float64).eps * value:
                 state.stop = "converged"  # what is left to gain is below the rounding of J
             t /= 2
+        while seen is not None and not state.stop and flat and seen.value(u + 2 * t * step) < seen.value(u + t * step):
+            t *= 2  # there the bound of the curvature is far above the curvature
         # The last step costs nothing more, and squares what is left of the error.
         if not state.stop or (state.stop == "converged" and 0 < decrement <= self.tol**2 * value):
             state.first = u + t * step

@@ -153,6 +153,23 @@ def test_newton_comes_back_from_where_the_loss_is_flat():
         assert result.stop == "converged" and abs(result.theta[0] - np.log(3)) <= 1e-12
 
 
+@pytest.mark.parametrize("margin", [10.0, 30.0, 100.0])
+def test_newton_finds_the_minimiser_where_the_start_is_flat(margin):
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        data = rng.normal(size=(2, 60, 3))
+        result = minimize(Objective(Linear(3), BradleyTerry(margin), *data), Newton())
+        assert result.stop == "converged"
+
+
+def test_a_pair_of_weight_0_does_not_count_in_training_where_its_scores_overflow():
+    chosen, rejected = np.float32([[1, 0], [3.4e38, 3.4e38]]), np.float32([[0, 1], [-3.4e38, -3.4e38]])
+    for backend in ("numba", "numpy"):
+        objective = Objective(Linear(2), LOSS, chosen, rejected, [1.0, 0.0], backend)
+        result = minimize(objective, SGD(lr=0.5, batch_size=2, steps=20), theta=np.array([2.0, 1.0]), record_every=20)
+        assert np.isfinite(result.theta).all()
+
+
 def test_newton_is_for_the_linear_model():
     with pytest.raises(InputError, match="Newton is for the linear model, got MLP; use LBFGS, SGD or Adam"):
         minimize(objective_of(MLP(4)), Newton())

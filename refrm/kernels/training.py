@@ -94,9 +94,13 @@ def score_gradient(
     n = margin.size
     mean_s = 0.0
     for i in range(n):
-        mean_s += weight[i] * (np.float64(r[i]) + np.float64(r[n + i])) / n
+        if weight[i] > 0.0:
+            mean_s += weight[i] * (np.float64(r[i]) + np.float64(r[n + i])) / n
     for i in range(n):
         share = weight[i] / n
+        if share == 0.0:  # it does not count, not even where it is infinite
+            g[i] = g[n + i] = 0.0
+            continue
         _, slope, _ = pair(np.float64(r[i]), np.float64(r[n + i]), np.float64(margin[i]), smoothing)
         on_d = c_pair * slope + 2.0 * c_d * (np.float64(r[i]) - np.float64(r[n + i]))
         on_s = 2.0 * c_s * (np.float64(r[i]) + np.float64(r[n + i])) + 2.0 * c_mean * mean_s
