@@ -12,12 +12,17 @@ LARGEST = 1e100
 """The largest feature that is accepted: the products of two of them, and sums of these, stay finite."""
 
 
+_KEPT = (np.dtype(np.float64), np.dtype(np.float32))
+
+
 def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], expected: str) -> Array:
     """Return ``values`` as a C-contiguous float32 or float64 array of ``shape`` (None: any length), or raise
     `InputError`.
 
     float32 stays float32; integers, float16 and extended precision become float64.
     """
+    if type(values) is np.ndarray and values.dtype in _KEPT and values.flags.c_contiguous and values.shape == shape:
+        return values  # what is right already is let through at once
     if isinstance(values, np.ma.MaskedArray):
         raise InputError(f"{name} must not be a masked array: its mask would be lost")
     try:

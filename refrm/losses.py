@@ -8,7 +8,7 @@ is NaN.
 
 import importlib.util
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +21,7 @@ from refrm.errors import InputError
 from refrm.spec import Array, Coefficients, Jet
 
 
+@cache
 def functions(backend: str) -> ModuleType:
     """Return the module that computes: `refrm.kernels` for "numba", `refrm.spec` for "numpy".
 
