@@ -55,7 +55,7 @@ class Newton:
     It works in float64, and in coordinates in which the pairs are orthonormal (`refrm.geometry.frame`), so that the
     scale of a feature does not matter; directions that neither the differences nor a penalty can see stay as they
     began. It has converged when the Newton decrement, the distance to the minimiser in the norm of the Hessian, is at
-    most ``tol*sqrt(J)``.
+    most ``tol*sqrt(J)``; a ``tol`` below 64 eps counts as 64 eps.
     """
 
     tol: float = 1e-10
@@ -85,7 +85,8 @@ class Newton:
             largest = 0.25 * sum(coef for coef, term in objective.loss.terms if isinstance(term, BradleyTerry))
             damping = largest * objective.weight.max() / objective.weight.sum()  # bounds its curvature anywhere
             step, decrement = newton_step(hessian + damping * np.eye(len(u)), grad)
-        if decrement <= self.tol**2 * value:
+        near = decrement <= max(self.tol, 64 * np.finfo(np.float64).eps) ** 2 * value  # its rounding is a few eps^2
+        if near:
             state.stop = "separable" if value < self.tol and run.separable() else "converged"
         elif state.step >= self.max_iter:
             state.stop = "separable" if run.separable() else "max_iter"
@@ -99,7 +100,7 @@ class Newton:
         while seen is not None and not state.stop and flat and seen.value(u + 2 * t * step) < seen.value(u + t * step):
             t *= 2  # there the bound of the curvature is far above the curvature
         # The last step costs nothing more, and squares what is left of the error.
-        if not state.stop or (state.stop == "converged" and 0 < decrement <= self.tol**2 * value):
+        if not state.stop or (state.stop == "converged" and near and decrement > 0):
             state.first = u + t * step
             state.theta = (state.second + basis @ state.first).astype(state.theta.dtype)
             state.step += 1
