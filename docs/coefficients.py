@@ -62,8 +62,6 @@ if __name__ == "__main__":
     for name, find, degree in (
         ("EXP", exp_polynomial, 9),
         ("LOG", log_polynomial, 6),
-        ("EXP32", exp_polynomial, 5),
-        ("LOG32", log_polynomial, 3),
     ):
         found, error = find(degree)
         print(name, [float(c) for c in found], f"relative error {float(error):.2g}")

@@ -4,7 +4,6 @@ Anything heavier than click is imported where it is used, so that ``refrm --help
 2 for anything that could not be read, understood or written, with one line on stderr.
 """
 
-import io
 import json
 import math
 import os
@@ -203,7 +202,7 @@ def fit(pairs: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -
     held, seen = np.sort(order[: round(share * len(X))]), np.sort(order[round(share * len(X)) :])
     if not len(seen):
         raise InputError(f"--held-out {share:g} leaves no pair of {len(X)} to train on")
-    stochastic = options["solver"] in ("sgd", "adam") or (options["solver"] is None and options["model"] == "mlp")
+    stochastic = hasattr(estimator.solver, "steps")
     total = estimator.solver.steps if stochastic else estimator.solver.max_iter
     every = options["record_every"] or (max(1, total // 100) if stochastic else 1)
     with progress(total, "fitting", quiet or as_json) as moved, warnings.catch_warnings():
@@ -259,7 +258,7 @@ def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_
     import numpy as np
 
     from refrm.estimators import load
-    from refrm.files import read_npz, write_atomic
+    from refrm.files import read_npz, write_arrays, write_atomic
 
     if output.suffix not in (".npz", ".csv"):
         raise InputError(f"-o must end in .npz or .csv, got {output}")
@@ -272,20 +271,18 @@ def score(model: Path, features: Path, output: Path, names: tuple[str, ...], as_
         raise InputError(f"{features} has no array of shape (M, {p}), the model's width; it has {shapes or 'none'}")
     scores = {}
     for name in names:
-        if not np.shape(array_of(arrays, name, "--array", features))[:1] > (0,):
+        rows = array_of(arrays, name, "--array", features)
+        if not np.shape(rows)[:1] > (0,):
             raise InputError(f"array {name} of {features} is empty: there is nothing to score")
         try:
-            scores[name] = estimator.predict(array_of(arrays, name, "--array", features))
+            scores[name] = estimator.predict(rows)
         except InputError as error:
             raise InputError(f"array {name}: {error}") from None
     if output.suffix == ".csv":
         lines = [f"{name},{i},{float(r)!r}\n" for name, rs in scores.items() for i, r in enumerate(rs)]
-        data = ("array,index,score\n" + "".join(lines)).encode()
+        write_atomic(output, ("array,index,score\n" + "".join(lines)).encode())
     else:
-        buffer = io.BytesIO()
-        np.savez(buffer, **scores)  # type: ignore[arg-type]
-        data = buffer.getvalue()
-    write_atomic(output, data)
+        write_arrays(output, scores)
     about = {name: {"count": len(r), "mean": float(np.mean(r)), "std": float(np.std(r))} for name, r in scores.items()}
     if as_json:
         print_json({"arrays": about, "output": str(output)})

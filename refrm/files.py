@@ -57,12 +57,17 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         raise
 
 
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
+    """Write arrays as `.npz`."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())
+
+
 def write_npz(path: str | os.PathLike[str], about: dict[str, Any], **arrays: Array) -> None:
     """Write arrays and one JSON object, under the name "about", as `.npz`; NumPy's numbers become JSON's."""
-    buffer = io.BytesIO()
     text = json.dumps(about, default=lambda number: np.asarray(number).tolist())
-    np.savez(buffer, about=np.array(text), **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, {"about": np.array(text), **arrays})
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:

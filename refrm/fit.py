@@ -79,7 +79,7 @@ def evaluate(objective: Objective, theta: Array) -> Record:
         )
         for pairwise in (True, False)
     )
-    share = objective.weight / objective.weight.sum()
+    share = objective.share
     with np.errstate(all="ignore"):
         half, d = (r_w.astype(np.float64) + r_l) / 2, r_w.astype(np.float64) - r_l
         mean, margin = share @ half, share @ d

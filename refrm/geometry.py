@@ -44,9 +44,9 @@ def _rows(objective: Objective) -> tuple[Array, Array | None]:
     """Return the differences, and the sums that a penalty sees (None where there is none), of pairs that count."""
     if not isinstance(objective.model, Linear):
         raise InputError(f"this needs the linear model, got {type(objective.model).__name__}")
-    _, b, c = np.sum([coef * np.array(term.quadratic) for coef, term in objective.loss.terms], axis=0)
+    _, b, c = objective.loss.penalty
     counts = objective.weight > 0
-    share = objective.weight[counts] / objective.weight.sum()
+    share = objective.share[counts]
     x_w, x_l = (objective.model.design(x[counts]).astype(np.float64) for x in (objective.chosen, objective.rejected))
     return x_w - x_l, x_w + x_l if b > 0 else share[None] @ (x_w + x_l) if c > 0 else None
 
@@ -68,15 +68,18 @@ def separating_direction(objective: Objective) -> Array | None:
     from scipy.optimize import linprog
 
     pairwise = [term for coef, term in objective.loss.terms if coef and isinstance(term, BradleyTerry)]
-    pull = sum(coef * term.quadratic[0] for coef, term in objective.loss.terms)
-    if not isinstance(objective.model, Linear) or pull > 0 or not pairwise or pairwise[0].label_smoothing:
+    if (
+        not isinstance(objective.model, Linear)
+        or objective.loss.penalty[0] > 0
+        or not pairwise
+        or pairwise[0].label_smoothing
+    ):
         return None
     d, s = _rows(objective)
     free = np.eye(d.shape[1])
     if s is not None:
         basis, coordinates = frame(s)
-        rest = free - basis @ coordinates
-        left, size, _ = np.linalg.svd(rest)
+        left = np.linalg.svd(free - basis @ coordinates)[0]
         free = left[:, : d.shape[1] - basis.shape[1]]
     if not free.shape[1]:
         return None

@@ -113,20 +113,22 @@ class Loss:
             return self._of_shares(w, v, share, functions(backend))
 
     @cached_property
+    def penalty(self) -> tuple[float, float, float]:
+        """Coefficients (a, b, c) of mean(d^2), mean(s^2) and (mean s)^2 in all penalties together (T4)."""
+        a, b, c = sum((coef * np.array(term.quadratic) for coef, term in self.terms), np.zeros(3)).tolist()
+        return a, b, c
+
+    @cached_property
     def _plan(self) -> tuple[Array | None, float, Coefficients] | None:
         """Margin, smoothing and coefficients of `refrm.spec.objective`; None if a term of another's making is in it."""
-        margin, smoothing, coef, pairwise = None, 0.0, np.zeros(4), 0
-        for c, term in self.terms:
-            if type(term) is BradleyTerry:
-                pairwise += 1
-                margin, smoothing = term.margin if term.margin.any() else None, term.label_smoothing
-                coef[0] = c
-            elif type(term) in (SquaredSum, SumOfSquares, SumToZero):
-                coef[1:] += c * np.array(term.quadratic)
-            else:
-                return None
-        c_pair, c_d, c_s, c_mean = coef.tolist()
-        return (margin, smoothing, (c_pair, c_d, c_s, c_mean)) if pairwise <= 1 else None
+        if not all(type(term) in (BradleyTerry, SquaredSum, SumOfSquares, SumToZero) for _, term in self.terms):
+            return None
+        pairwise = [(coef, term) for coef, term in self.terms if isinstance(term, BradleyTerry)]
+        if not pairwise:
+            return None, 0.0, (0.0, *self.penalty)
+        coef, term = pairwise[0]
+        margin = term.margin if term.margin.any() else None
+        return (margin, term.label_smoothing, (coef, *self.penalty)) if len(pairwise) == 1 else None
 
     def _of_shares(self, w: Array, v: Array, share: Array | None, of: ModuleType) -> tuple[float, Array, Array]:
         """Return value and gradients; ``share`` is the weight of each pair in the mean (None: 1/N), and adds up to 1

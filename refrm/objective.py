@@ -6,6 +6,7 @@ is the chain rule between them. Chosen and rejected share theta: both are rows o
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +81,12 @@ class Objective:
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    @cached_property
+    def share(self) -> Array:
+        """The weight of each pair in every mean, shape (N,), adding up to 1."""
+        share: Array = self.weight / self.weight.sum()
+        return share
 
     def check_theta(self, theta: ArrayLike) -> Array:
         """Return theta in the dtype of the features, or raise `InputError` for another shape."""

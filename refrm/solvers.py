@@ -83,7 +83,7 @@ class Newton:
         flat = decrement > 2 * value
         if flat:  # more than there is to gain, J being >= 0: far out, where J is flat
             largest = 0.25 * sum(coef for coef, term in objective.loss.terms if isinstance(term, BradleyTerry))
-            damping = largest * objective.weight.max() / objective.weight.sum()  # bounds its curvature anywhere
+            damping = largest * objective.share.max()  # bounds its curvature anywhere
             step, decrement = newton_step(hessian + damping * np.eye(len(u)), grad)
         near = decrement <= max(self.tol, 64 * np.finfo(np.float64).eps) ** 2 * value  # its rounding is a few eps^2
         if near:
@@ -249,7 +249,6 @@ def _descend_compiled(objective: Objective, state: State, batches: Array, rule: 
     model, loss = objective.model, objective.loss
     pairwise = [(coef, term) for coef, term in loss.terms if isinstance(term, BradleyTerry)]
     c_pair, term = pairwise[0] if pairwise else (0.0, BradleyTerry())
-    a, b, c = (float(x) for x in np.sum([coef * np.array(term.quadratic) for coef, term in loss.terms], axis=0))
     if isinstance(model, MLP):
         network = (np.array(model.widths), list(ACTIVATIONS).index(model.activation), model.head_bias)
     else:
@@ -258,7 +257,7 @@ def _descend_compiled(objective: Objective, state: State, batches: Array, rule: 
     kernels.descend(
         state.theta, state.first, state.second, state.step, batches,
         objective.chosen, objective.rejected, margin, objective.weight / objective.weight.mean(),
-        network, (term.label_smoothing, c_pair, a, b, c), rule,
+        network, (term.label_smoothing, c_pair, *loss.penalty), rule,
     )  # fmt: skip
 
 

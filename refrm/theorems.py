@@ -116,11 +116,6 @@ def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: floa
     )
 
 
-def _share(objective: Objective) -> Array:
-    share: Array = objective.weight / objective.weight.sum()
-    return share
-
-
 def drift(objective: Objective, theta: Array, margin: float = 0.0) -> Verdict:
     """T6: under the pairwise loss the mean score of a linear model moves at mean_i p_i phi_bar.(x_w - x_l) under
     gradient flow.
@@ -129,7 +124,7 @@ def drift(objective: Objective, theta: Array, margin: float = 0.0) -> Verdict:
     are weighted like the objective. Bound: rounding of the sums.
     """
     r_w, r_l = objective.scores(theta)
-    x_w, x_l, share, n = objective.chosen, objective.rejected, _share(objective), len(objective)
+    x_w, x_l, share, n = objective.chosen, objective.rejected, objective.share, len(objective)
     mean = share @ (x_w + x_l) / 2
     p = share * sigmoid(r_l - r_w + margin)
     _, grad = objective.value_and_grad(theta)
@@ -151,7 +146,7 @@ def step_bound(objective: Objective, coef: float) -> float:
     """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone
     for lr <= 1/beta. With weights, row i of D and S counts with its share for 1/N.
     """
-    root = np.sqrt(_share(objective))[:, None]
+    root = np.sqrt(objective.share)[:, None]
     d, s = root * (objective.chosen - objective.rejected), root * (objective.chosen + objective.rejected)
     return float(np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2)
 
@@ -172,7 +167,7 @@ def universal_bound(objective: Objective, theta: Array, coef: float, head: slice
     s = r_w + r_l
     _, grad = objective.value_and_grad(theta)
     work = float(theta[head] @ grad[head])
-    share = _share(objective)
+    share = objective.share
     mean = float(share @ (s * s))
     bound = (float(lambertw(math.exp(margin - 1)).real) + work) / (2 * coef)
     size = mean + (share @ np.abs(r_w - r_l) + np.abs(theta[head]) @ np.abs(grad[head])) / (2 * coef)
@@ -185,7 +180,7 @@ def linear_hessian(objective: Objective, theta: Array, coef: float) -> Verdict:
     """
     r_w, r_l = objective.scores(theta)
     d, s, n = objective.chosen - objective.rejected, objective.chosen + objective.rejected, len(objective)
-    share = _share(objective)[:, None]
+    share = objective.share[:, None]
     h = share * (sigmoid(r_w - r_l) * sigmoid(r_l - r_w))[:, None]
     found = objective.hessian(theta)
     size = np.abs(d).T @ (h * np.abs(d)) + 2 * coef * np.abs(s).T @ (share * np.abs(s))
