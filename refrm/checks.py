@@ -12,6 +12,9 @@ LARGEST = 1e100
 """The largest feature that is accepted: the products of two of them, and sums of these, stay finite."""
 
 
+BLOCK = 1 << 18
+"""Features that are looked at in one go."""
+
 _KEPT = (np.dtype(np.float64), np.dtype(np.float32))
 
 
@@ -92,10 +95,15 @@ def check_scores(r_w: ArrayLike, r_l: ArrayLike) -> tuple[Array, Array]:
 def check_finite(name: str, x: Array) -> None:
     """Raise `InputError` if a feature in ``x`` is NaN, infinite or beyond `LARGEST`."""
     largest = min(LARGEST, float(np.finfo(x.dtype).max))
-    wrong = ~(np.abs(x) <= largest)
-    if wrong.any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise InputError(f"{name} must be finite and at most {largest:.3g} in size, got {x[index]} at index {index}")
+    rows = max(1, BLOCK // max(1, x[:1].size))
+    for at in range(0, len(x), rows):  # in blocks: a memory map need not fit into memory
+        block = x[at : at + rows]
+        if not (-largest <= block.min() and block.max() <= largest):  # NaN is neither
+            first = np.argwhere(~(np.abs(block) <= largest))[0]
+            index = (at + int(first[0]), *(int(i) for i in first[1:]))
+            raise InputError(
+                f"{name} must be finite and at most {largest:.3g} in size, got {x[index]} at index {index}"
+            )
 
 
 def check_features(chosen: ArrayLike, rejected: ArrayLike, n_features: int | None = None) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ from refrm.checks import check_integer
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
 from refrm.geometry import separating_direction, visible
-from refrm.losses import BradleyTerry, Sum
+from refrm.losses import BradleyTerry, Sum, SumToZero, functions
 from refrm.objective import Objective
 from refrm.solvers import LBFGS, Newton, Solver, State, check_solver
 from refrm.spec import Array
@@ -28,6 +28,9 @@ RECORD = {
     *("step", "loss", "penalty", "mean_score", "spread", "mean_margin", "std_margin", "accuracy", "grad_norm"),
 }
 """The keys of every record; those on held-out pairs come on top."""
+
+BLOCK = 1 << 16
+"""Pairs that are scored, or hashed, in one go."""
 
 
 @dataclass(frozen=True)
@@ -72,25 +75,35 @@ def evaluate(objective: Objective, theta: Array) -> Record:
     d, without the margin m), ``accuracy`` (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all
     of J). Standard deviations divide by N.
     """
-    _, grad, r_w, r_l = objective.evaluate(theta)
-    loss, penalty = (
-        Sum(tuple(pair for pair in objective.loss.terms if isinstance(pair[1], BradleyTerry) is pairwise)).value(
-            r_w, r_l, weight=objective.weight, backend=objective.backend
-        )
-        for pairwise in (True, False)
-    )
-    share = objective.share
+    _, grad = objective.value_and_grad(theta)
+    terms = objective.loss.terms
+    pairwise = Sum(tuple(pair for pair in terms if isinstance(pair[1], BradleyTerry)))
+    penalties = Sum(tuple(pair for pair in terms if not isinstance(pair[1], BradleyTerry | SumToZero)))
+    of, n = functions(objective.backend), len(objective)
+    everything = float(n) if objective.weight is None else float(objective.weight.sum())
+    parts = []
     with np.errstate(all="ignore"):
-        half, d = (r_w.astype(np.float64) + r_l) / 2, r_w.astype(np.float64) - r_l
-        mean, margin = share @ half, share @ d
+        for at in range(0, n, BLOCK):  # no memory that grows with N
+            part = slice(at, min(at + BLOCK, n))
+            r_w, r_l = (r.astype(np.float64) for r in objective.scores(theta, part))
+            weight = np.ones(len(r_w)) if objective.weight is None else objective.weight[part]
+            half, d, block = (r_w + r_l) / 2, r_w - r_l, weight.sum()
+            means = weight @ half / (block or 1), weight @ d / (block or 1)
+            spreads = (weight @ (x - mean) ** 2 for x, mean in zip((half, d), means, strict=True))
+            values = (
+                terms.take(part)._of_shares(r_w, r_l, weight / everything, of)[0] for terms in (pairwise, penalties)
+            )
+            parts.append((block, *means, *spreads, weight @ ((d > 0) + 0.5 * (d == 0)), *values))
+        blocks, half, d, half_spread, d_spread, right, loss, penalty = np.array(parts).T
+        mean, margin = blocks @ half / everything, blocks @ d / everything
         return {
-            "loss": loss,
-            "penalty": penalty,
+            "loss": float(loss.sum()),
+            "penalty": float(penalty.sum() + objective.loss.penalty[2] * (2 * mean) ** 2),
             "mean_score": float(mean),
-            "spread": math.sqrt(share @ (half - mean) ** 2),
+            "spread": math.sqrt((half_spread.sum() + blocks @ (half - mean) ** 2) / everything),
             "mean_margin": float(margin),
-            "std_margin": math.sqrt(share @ (d - margin) ** 2),
-            "accuracy": float(objective.weight @ ((d > 0) + 0.5 * (d == 0)) / objective.weight.sum()),
+            "std_margin": math.sqrt((d_spread.sum() + blocks @ (d - margin) ** 2) / everything),
+            "accuracy": float(right.sum() / everything),
             "grad_norm": float(np.linalg.norm(grad.astype(np.float64))),
         }
 
@@ -159,7 +172,7 @@ class Run:
         """Return whether the arrays of a state are those of this fit."""
         check_integer("step", state.step, 0)
         check_integer("undetermined", state.undetermined or 0, 0)
-        shape, dtype = (self.objective.model.n_params,), self.objective.chosen.dtype
+        shape, dtype = (self.objective.model.n_params,), self.objective.dtype
         first, kind = shape, dtype
         if isinstance(self.solver, Newton):
             first = visible(self.objective)[1].shape[:1]
@@ -198,9 +211,10 @@ def _fingerprint(objective: Objective, heldout: Objective | None, *settings: Any
                 (c, type(t).__name__, {f.name: np.asarray(getattr(t, f.name)).tolist() for f in fields(cast(Any, t))})
                 for c, t in one.loss.terms
             ]
-            digest.update(json.dumps([repr(one.model), terms, one.backend, str(one.chosen.dtype)]).encode())
-            for array in (one.chosen, one.rejected, one.weight):
-                digest.update(array.tobytes())
+            digest.update(json.dumps([repr(one.model), terms, one.backend, str(one.dtype)]).encode())
+            for array in (one.chosen, one.rejected, one.relative_weight):
+                for at in range(0, len(array), BLOCK):
+                    digest.update(array[at : at + BLOCK].tobytes())
     return digest.hexdigest()
 
 
@@ -277,7 +291,8 @@ def minimize(
         raise InputError("the loss has more than one BradleyTerry term; minimize takes one")
     begin = objective.model.init(seed) if theta is None else theta
     begin = objective.check_theta(begin).copy()
-    fingerprint = _fingerprint(objective, heldout, solver, seed, record_every, checkpoint_every, begin.tobytes())
+    settings = (solver, seed, record_every, checkpoint_every, begin.tobytes())
+    fingerprint = _fingerprint(objective, heldout, *settings) if checkpoint is not None else ""
     run = Run(objective, solver, heldout, seed, record_every, checkpoint, checkpoint_every, callback, fingerprint)
     state = State(begin, np.zeros_like(begin), np.zeros_like(begin))
     resumed = checkpoint is not None and os.path.exists(checkpoint)

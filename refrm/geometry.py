@@ -4,24 +4,26 @@ Everything here is invariant under a change of scale of any feature: ranks are d
 linear program is put to coordinates in which the pairs are orthonormal.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from refrm.errors import InputError
 from refrm.linear import Linear
 from refrm.losses import BradleyTerry
 from refrm.objective import Objective
-from refrm.spec import Array
+from refrm.spec import Array, sigmoid
 
 EPS = float(np.finfo(np.float64).eps)
 
 
-def frame(rows: Array) -> tuple[Array, Array]:
+def frame(rows: Array, noise: float = 0.0) -> tuple[Array, Array]:
     """Return coordinates of what ``rows``, shape (M, p), can see: arrays B of shape (p, rank) and G of shape (rank, p).
 
     ``rows @ B`` has orthonormal columns, ``G @ B`` is the identity, ``rows @ (v - B @ G @ v)`` is 0 for every v, and
-    the columns of B span the row space. A singular value counts as 0 at or below max(M, p)*eps times the largest,
-    after scaling each column to length 1. With dependent columns the lengths of columns may differ by up to 1e8; what
-    is beyond costs as many digits.
+    the columns of B span the row space. A singular value counts as 0 at or below max(M, p)*eps times the largest, or at
+    or below ``noise``, after scaling each column to length 1. With dependent columns the lengths of columns may differ
+    by up to 1e8; what is beyond costs as many digits.
     """
     length = np.linalg.norm(rows, axis=0)
     length[length == 0] = 1
@@ -31,13 +33,17 @@ def frame(rows: Array) -> tuple[Array, Array]:
     if squares[0] <= 1e-8 * squares[-1]:  # squaring costs half of the digits: here they are needed
         _, sigma, transposed = np.linalg.svd(np.linalg.qr(scaled, mode="r"))
         vectors = transposed[: len(sigma)].T
-    kept = sigma > max(rows.shape) * EPS * sigma.max()
+    kept = sigma > max(max(rows.shape) * EPS * sigma.max(), noise)
     sigma, vectors = sigma[kept], vectors[:, kept]
     basis, coordinates = vectors / sigma / length[:, None], sigma[:, None] * vectors.T * length
-    if not kept.all():  # of all such bases, the one within the row space
-        span = np.linalg.qr(length[:, None] * vectors)[0]
-        basis = span @ (span.T @ basis)
-    return basis, coordinates
+    return basis if kept.all() else within_rows(basis, vectors, length), coordinates
+
+
+def within_rows(basis: Array, vectors: Array, length: Array) -> Array:
+    """Return, of all bases that see what ``basis`` sees, the one within the row space, from that of scaled rows."""
+    span = np.linalg.qr(length[:, None] * vectors)[0]
+    found: Array = span @ (span.T @ basis)
+    return found
 
 
 def _rows(objective: Objective) -> tuple[Array, Array | None]:
@@ -45,16 +51,27 @@ def _rows(objective: Objective) -> tuple[Array, Array | None]:
     if not isinstance(objective.model, Linear):
         raise InputError(f"this needs the linear model, got {type(objective.model).__name__}")
     _, b, c = objective.loss.penalty
-    counts = objective.weight > 0
+    counts = objective.relative_weight > 0
     share = objective.share[counts]
     x_w, x_l = (objective.model.design(x[counts]).astype(np.float64) for x in (objective.chosen, objective.rejected))
     return x_w - x_l, x_w + x_l if b > 0 else share[None] @ (x_w + x_l) if c > 0 else None
 
 
 def visible(objective: Objective) -> tuple[Array, Array]:
-    """Return the `frame` of the directions in which the linear objective is not constant (T9)."""
+    """Return the `frame` of the directions in which the linear objective is not constant (T9).
+
+    float32 features are known to half an ulp: M rows of independent errors of that size have singular values up to
+    (sqrt(M) + sqrt(p)) times their standard deviation, and what is smaller is not seen.
+    """
     d, s = _rows(objective)
-    return frame(d if s is None else np.concatenate([d, s]))
+    rows = d if s is None else np.concatenate([d, s])
+    if objective.chosen.dtype == np.float64:
+        return frame(rows)
+    length, size = np.linalg.norm(rows, axis=0), np.zeros(rows.shape[1])
+    squares = (np.square(x, dtype=np.float64).sum(0) for x in (objective.chosen, objective.rejected))
+    size[: objective.chosen.shape[1]] = np.sqrt(sum(squares))
+    error = np.finfo(np.float32).eps / np.sqrt(12) * np.divide(size, length, out=np.zeros_like(size), where=length > 0)
+    return frame(rows, float(error.max()) * (1 + np.sqrt(rows.shape[1] / len(objective))))
 
 
 def separating_direction(objective: Objective) -> Array | None:
@@ -103,3 +120,70 @@ def separating_direction(objective: Objective) -> Array | None:
     gain = rows @ v
     lost = max(float(-gain.min()), len(rows) * EPS)
     return free @ basis @ v if gain.max() > 100 * len(rows) * lost else None
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioner:
+    """Coordinates of the linear model in which the Hessian at zero scores is about the identity.
+
+    ``some`` are the pairs ``index`` of the objective. With H their Hessian, ``basis``, shape (p, rank), is such that
+    basis'H basis is the identity, and ``coordinates @ basis`` is too.
+    """
+
+    some: Objective
+    index: Array
+    basis: Array
+    coordinates: Array
+
+    def certifies(self, objective: Objective, theta: Array, grad: Array) -> bool:
+        """Return whether the gradient at theta proves that the objective has a minimiser (T9).
+
+        There is no v as T9 excludes iff there are y > 0 and w with D'y + S'w = 0 (Stiemke). The gradient is
+        -D'(q p) + S'(...), q the shares and p_i = sigma(-z_i) > 0; with t the solution of H t = gradient on some pairs,
+        what it lacks is D'(q t_d/4) + S'(...), t_d the margins of t: so y = q p + q t_d/4 will do if it is positive.
+        Half of q p is left to rounding.
+        """
+        pairwise = [term for coef, term in self.some.loss.terms if coef and isinstance(term, BradleyTerry)]
+        if len(pairwise) != 1 or not np.isfinite(grad).all():
+            return False
+        t = self.basis @ (self.basis.T @ grad)
+        z, moved = (w - v for w, v in (self.some.scores(theta), self.some.scores(t)))
+        losing = objective.share[self.index] * sigmoid(pairwise[0].margin - z)
+        return bool((self.some.share * np.abs(moved) / 4 < losing / 2)[objective.relative_weight[self.index] > 0].all())
+
+
+def conditioner(objective: Objective) -> Conditioner | None:
+    """Return the coordinates for L-BFGS; None for another model than the linear one, or where they overflow.
+
+    From so many pairs, evenly spaced, that they cost about ten passes over all, but at least four for each parameter.
+    A direction counts as not determined where the columns of the pairs, scaled to length 1, are below 1e-6 along it:
+    squared, that is what rounding leaves of nothing.
+    """
+    if not isinstance(objective.model, Linear):
+        return None
+    from scipy.linalg import solve_triangular
+
+    n, p = len(objective), objective.model.n_params
+    index = np.linspace(0, n - 1, min(n, max(4 * p, 256 * n // p))).astype(np.int64)
+    some = objective if len(index) == n else objective.take(index)
+    hessian = some.hessian(np.zeros(p))
+    if not np.isfinite(hessian.sum()):
+        return None
+    length = np.sqrt(hessian.diagonal())
+    length[length == 0] = 1
+    hessian /= length
+    hessian /= length[:, None]
+    try:
+        factor = np.linalg.cholesky(hessian).T
+        determined = bool(factor.diagonal().min() > 1e-3)
+    except np.linalg.LinAlgError:
+        determined = False
+    if determined:
+        basis = solve_triangular(factor, np.eye(p), check_finite=False)
+    else:
+        squares, vectors = np.linalg.eigh(hessian)
+        kept = squares > 1e-12 * squares[-1]
+        root, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+        factor, basis = root[:, None] * vectors.T, vectors / root
+    basis /= length[:, None]
+    return Conditioner(some, index, basis if determined else within_rows(basis, vectors, length), factor * length)

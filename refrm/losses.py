@@ -61,11 +61,17 @@ class Hessian(NamedTuple):
         return np.block(blocks) + 2 * self.coupling * np.outer(q, q)
 
 
-def check_margin(margin: Array, r_w: Array) -> Array:
-    """Return one margin for each pair, or raise `InputError` for another number of them."""
-    if margin.ndim and margin.shape != r_w.shape:
-        raise InputError(f"margin must have shape () or {r_w.shape}, that of r_w, got {margin.shape}")
-    return margin if margin.ndim else np.full(r_w.size, margin)
+def check_margin(margin: Array, n: int) -> Array:
+    """Return one margin for each of ``n`` pairs, or raise `InputError` for another number of them."""
+    if margin.ndim and margin.shape != (n,):
+        raise InputError(f"margin must have shape () or ({n},), that of r_w, got {margin.shape}")
+    return margin if margin.ndim else np.full(n, margin)
+
+
+def total(coef: Coefficients, means: Coefficients) -> float:
+    """Return the loss from the coefficients and the means of `refrm.spec.objective`."""
+    loss, gap, square, mean_s = means
+    return float(sum(c * x for c, x in zip(coef, (loss, gap, square, mean_s * mean_s), strict=True) if c))
 
 
 def _of_weight(jet: Jet, weight: Array) -> Jet:
@@ -119,7 +125,7 @@ class Loss:
         return a, b, c
 
     @cached_property
-    def _plan(self) -> tuple[Array | None, float, Coefficients] | None:
+    def plan(self) -> tuple[Array | None, float, Coefficients] | None:
         """Margin, smoothing and coefficients of `refrm.spec.objective`; None if a term of another's making is in it."""
         if not all(type(term) in (BradleyTerry, SquaredSum, SumOfSquares, SumToZero) for _, term in self.terms):
             return None
@@ -134,22 +140,21 @@ class Loss:
         """Return value and gradients; ``share`` is the weight of each pair in the mean (None: 1/N), and adds up to 1
         over all pairs, though not over those of a minibatch.
         """
-        if self._plan is not None:
-            margin, smoothing, numbers = self._plan
+        if self.plan is not None:
+            margin, smoothing, numbers = self.plan
             if margin is not None:
-                margin = check_margin(margin, w)
-            (loss, gap, square, mean_s), g_w, g_l = of.objective(w, v, margin, smoothing, numbers, share)
-            values = zip(numbers, (loss, gap, square, mean_s * mean_s), strict=True)
-            return float(sum(c * value for c, value in values if c)), g_w, g_l
-        total, g_w, g_l = 0.0, np.zeros(w.size), np.zeros(w.size)
+                margin = check_margin(margin, w.size)
+            means, g_w, g_l = of.objective(w, v, margin, smoothing, numbers, share)
+            return total(numbers, means), g_w, g_l
+        summed, g_w, g_l = 0.0, np.zeros(w.size), np.zeros(w.size)
         for coef, term in self.terms:
-            of_term = term._value_and_grad if term._plan is None else term._of_shares
+            of_term = term._value_and_grad if term.plan is None else term._of_shares
             value, t_w, t_l = of_term(w.astype(np.float64), v.astype(np.float64), share, of)
             if coef:
-                total += coef * value
+                summed += coef * value
                 g_w += coef * t_w
                 g_l += coef * t_l
-        return total, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
+        return summed, g_w.astype(w.dtype, copy=False), g_l.astype(w.dtype, copy=False)
 
     def hessian(
         self, r_w: ArrayLike, r_l: ArrayLike, *, weight: ArrayLike | None = None, backend: str = "auto"
@@ -170,7 +175,7 @@ class Loss:
                     h_ll += coef * share * jet.h_ll
         return Hessian(h_ww, h_wl, h_ll, coupling, share)
 
-    def take(self, index: Array) -> "Loss":
+    def take(self, index: Array | slice) -> "Loss":
         """Return this loss for the pairs ``index`` only: per-pair margins are selected, all else is unchanged."""
         return Sum(tuple((coef, term.take(index)) for coef, term in self.terms))
 
@@ -186,7 +191,7 @@ class Term(Loss):
         """This term, with coefficient 1."""
         return ((1.0, self),)
 
-    def take(self, index: Array) -> "Term":
+    def take(self, index: Array | slice) -> "Term":
         """Return the term unchanged: it holds nothing per pair."""
         return self
 
@@ -250,12 +255,12 @@ class BradleyTerry(Term):
             raise InputError(f"margin must be finite, got {margin[~np.isfinite(margin)][0]}")
         object.__setattr__(self, "margin", margin)
 
-    def take(self, index: Array) -> "BradleyTerry":
+    def take(self, index: Array | slice) -> "BradleyTerry":
         """Return the term for the pairs ``index`` only."""
         return BradleyTerry(self.margin[index], self.label_smoothing) if self.margin.ndim else self
 
     def _jet(self, r_w: Array, r_l: Array, of: Any) -> Jet:
-        margin = check_margin(self.margin, r_w)
+        margin = check_margin(self.margin, r_w.size)
         jet: Jet = of.bradley_terry(r_w, r_l, margin, self.label_smoothing)
         return jet
 

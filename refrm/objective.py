@@ -5,7 +5,7 @@ is the chain rule between them. Chosen and rejected share theta: both are rows o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from refrm.checks import check_array, check_features, check_weight
 from refrm.errors import InputError
 from refrm.linear import Linear
-from refrm.losses import Loss
+from refrm.losses import BradleyTerry, Loss, check_margin, functions, total
 from refrm.spec import Array
 
 
@@ -45,12 +45,15 @@ class Objective:
     loss : Loss
         For example ``BradleyTerry() + 0.01 * SquaredSum()``: mean over pairs, no factor 1/2.
     chosen, rejected : arrays of shape (N, n_features)
-        Features, float64 or float32 (integers and float16 become float64), finite, at most 1e100 in size. Their dtype
-        is that of the computation.
+        Features, float64 or float32 (integers and float16 become float64), finite, at most 1e100 in size. C-contiguous
+        ones are not copied: a memory map stays on disk.
     weight : array of shape (N,), optional
         Weights >= 0; an integer counts as that many copies of the pair.
     backend : {"auto", "numba", "numpy"}
         Which functions compute the loss.
+    dtype : dtype, optional
+        That of theta and of the MLP's computation; by default that of the features. The scores of the linear model,
+        and its gradient, are summed in float64.
 
     Raises
     ------
@@ -64,20 +67,23 @@ class Objective:
     rejected: Array
     weight: Any = None
     backend: str = "auto"
-    _both: Array = field(init=False, repr=False)
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.model, "linearize", None)):
             raise InputError(f"model must be a reward model such as Linear(n_features), got {self.model!r}")
         if not isinstance(self.loss, Loss):
             raise InputError(f"loss must be a loss such as BradleyTerry() + 0.01 * SquaredSum(), got {self.loss!r}")
+        functions(self.backend)
         chosen, rejected = check_features(self.chosen, self.rejected, self.model.n_features)
-        both = np.concatenate([chosen, rejected])
-        object.__setattr__(self, "_both", both)
-        object.__setattr__(self, "chosen", both[: len(chosen)])
-        object.__setattr__(self, "rejected", both[len(chosen) :])
-        object.__setattr__(self, "weight", check_weight(self.weight, len(chosen)))
-        self.loss.value(np.zeros(len(chosen)), np.zeros(len(chosen)), backend=self.backend)  # margins fit the pairs
+        for _, term in self.loss.terms:
+            if isinstance(term, BradleyTerry):
+                check_margin(term.margin, len(chosen))
+        object.__setattr__(self, "chosen", chosen)
+        object.__setattr__(self, "rejected", rejected)
+        object.__setattr__(self, "dtype", np.dtype(chosen.dtype if self.dtype is None else self.dtype))
+        if self.weight is not None:
+            object.__setattr__(self, "weight", check_weight(self.weight, len(chosen)))
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -85,45 +91,69 @@ class Objective:
     @cached_property
     def share(self) -> Array:
         """The weight of each pair in every mean, shape (N,), adding up to 1."""
-        share: Array = self.weight / self.weight.sum()
+        n = len(self)
+        share: Array = np.full(n, 1 / n) if self.weight is None else self.weight / self.weight.sum()
         return share
 
-    def check_theta(self, theta: ArrayLike) -> Array:
-        """Return theta in the dtype of the features, or raise `InputError` for another shape."""
-        n = self.model.n_params
-        return check_array("theta", theta, (n,), f"({n},), the model's parameters").astype(self.chosen.dtype)
+    @cached_property
+    def relative_weight(self) -> Array:
+        """The weights scaled to mean 1, shape (N,)."""
+        return np.ones(len(self)) if self.weight is None else self.weight / self.weight.mean()
 
-    def take(self, index: Array) -> "Objective":
+    @property
+    def _share(self) -> Array | None:
+        """The same, None for 1/N: what the kernels take, of no size where all pairs weigh the same."""
+        return None if self.weight is None else self.share
+
+    @property
+    def _in_one_pass(self) -> bool:
+        """Whether model and loss are those of `refrm.spec.linear_objective`."""
+        return type(self.model) is Linear and self.loss.plan is not None
+
+    def check_theta(self, theta: ArrayLike) -> Array:
+        """Return theta in the dtype of the computation, or raise `InputError` for another shape."""
+        n = self.model.n_params
+        return check_array("theta", theta, (n,), f"({n},), the model's parameters").astype(self.dtype, copy=False)
+
+    def take(self, index: Array | slice) -> "Objective":
         """Return the objective over the pairs ``index`` only."""
+        weight = None if self.weight is None else self.weight[index]
         loss = self.loss.take(index)
-        return Objective(self.model, loss, self.chosen[index], self.rejected[index], self.weight[index], self.backend)
+        return Objective(self.model, loss, self.chosen[index], self.rejected[index], weight, self.backend, self.dtype)
 
     def widen(self) -> "Objective":
-        """Return this objective in float64."""
-        if self.chosen.dtype == np.float64:
-            return self
-        w, v = self.chosen.astype(np.float64), self.rejected.astype(np.float64)
-        return Objective(self.model, self.loss, w, v, self.weight, self.backend)
+        """Return this objective with parameters in float64; the features stay as they are."""
+        return self if self.dtype == np.float64 else replace(self, dtype=np.dtype(np.float64))
 
-    def scores(self, theta: ArrayLike) -> tuple[Array, Array]:
-        """Return r_w and r_l, shape (N,)."""
-        r = self.model.reward(self.check_theta(theta), self._both)
-        return r[: len(self)], r[len(self) :]
+    def scores(self, theta: ArrayLike, part: slice = slice(None)) -> tuple[Array, Array]:
+        """Return r_w and r_l, shape (N,), or those of a part of the pairs."""
+        theta = self.check_theta(theta)
+        return self.model.reward(theta, self.chosen[part]), self.model.reward(theta, self.rejected[part])
 
     def value(self, theta: ArrayLike) -> float:
-        """Return J(theta)."""
-        return self.loss.value(*self.scores(theta), weight=self.weight, backend=self.backend)
+        """Return J(theta), to the bit that of `value_and_grad`."""
+        if self._in_one_pass:
+            return self.value_and_grad(theta)[0]
+        r_w, r_l = self.scores(theta)
+        return self.loss._of_shares(r_w, r_l, self._share, functions(self.backend))[0]
 
     def value_and_grad(self, theta: ArrayLike) -> tuple[float, Array]:
-        """Return J(theta), float64, and its gradient, shape (n_params,)."""
-        return self.evaluate(theta)[:2]
+        """Return J(theta), float64, and its gradient, shape (n_params,).
 
-    def evaluate(self, theta: ArrayLike) -> tuple[float, Array, Array, Array]:
-        """Return J(theta), its gradient, r_w and r_l, from one pass forward and one back."""
-        r, vjp = self.model.linearize(self.check_theta(theta), self._both)
-        r_w, r_l = r[: len(self)], r[len(self) :]
-        value, g_w, g_l = self.loss.value_and_grad(r_w, r_l, weight=self.weight, backend=self.backend)
-        return value, vjp(np.concatenate([g_w, g_l])), r_w, r_l
+        The linear model takes one pass over the features, and no memory that grows with N.
+        """
+        theta, of = self.check_theta(theta), functions(self.backend)
+        if self._in_one_pass:
+            assert self.loss.plan is not None
+            margin, smoothing, coef = self.loss.plan
+            if margin is not None:
+                margin = check_margin(margin, len(self))
+            means, grad = of.linear_objective(self.chosen, self.rejected, theta, margin, smoothing, coef, self._share)
+            return total(coef, means), grad.astype(self.dtype, copy=False)
+        r_w, chosen_vjp = self.model.linearize(theta, self.chosen)
+        r_l, rejected_vjp = self.model.linearize(theta, self.rejected)
+        value, g_w, g_l = self.loss._of_shares(r_w, r_l, self._share, of)
+        return value, chosen_vjp(g_w) + rejected_vjp(g_l)
 
     def hvp(self, theta: ArrayLike, t: ArrayLike) -> Array:
         """Return the product of the Hessian of J at theta with ``t``, exact up to rounding (no differences).
@@ -132,19 +162,51 @@ class Objective:
         """
         theta, t = self.check_theta(theta), self.check_theta(t)
         r_w, r_l = self.scores(theta)
-        _, g_w, g_l = self.loss.value_and_grad(r_w, r_l, weight=self.weight, backend=self.backend)
-        moved = self.model.jvp(theta, self._both, t)
+        _, g_w, g_l = self.loss._of_shares(r_w, r_l, self._share, functions(self.backend))
+        moved = self.model.jvp(theta, self.chosen, t), self.model.jvp(theta, self.rejected, t)
         hessian = self.loss.hessian(r_w, r_l, weight=self.weight, backend=self.backend)
-        dr_t = np.concatenate(hessian.dot(moved[: len(self)], moved[len(self) :]))
-        return self.model.vjp_tangent(theta, self._both, np.concatenate([g_w, g_l]), t, dr_t.astype(theta.dtype))
+        t_w, t_l = (part.astype(theta.dtype) for part in hessian.dot(*moved))
+        w, v = ((theta, self.chosen, g_w, t, t_w), (theta, self.rejected, g_l, t, t_l))
+        return self.model.vjp_tangent(*w) + self.model.vjp_tangent(*v)
 
-    def hessian(self, theta: ArrayLike) -> Array:
-        """Return the Hessian of J, shape (n_params, n_params), float64; for the linear model only (T9)."""
+    @cached_property
+    def _designs(self) -> tuple[Array, Array]:
+        """D and S of the linear model: differences and sums of the pairs' features, float64 (T9)."""
         if not isinstance(self.model, Linear):
             raise InputError(f"hessian is for the linear model, got {type(self.model).__name__}; use hvp")
-        x_w, x_l = (self.model.design(x).astype(np.float64) for x in (self.chosen, self.rejected))
+        x_w, x_l = (self.model.design(x) for x in (self.chosen, self.rejected))
+        return np.subtract(x_w, x_l, dtype=np.float64), np.add(x_w, x_l, dtype=np.float64)
+
+    @cached_property
+    def _squared_sums(self) -> Array:
+        """sum_i share_i s_i s_i', the Hessian of half of mean s^2: it does not depend on theta."""
+        return gram(self._designs[1], self.share)
+
+    def hessian(self, theta: ArrayLike) -> Array:
+        """Return the Hessian of J, shape (n_params, n_params), float64; for the linear model only (T9).
+
+        From the 2x2 blocks in (r_w, r_l) come those in (d, s): D'(q_dd)D + S'(q_ss)S + D'(q_ds)S + S'(q_ds)D.
+        """
+        d, s = self._designs
         h = self.loss.hessian(*self.scores(theta), weight=self.weight, backend=self.backend)
-        s = (x_w + x_l).T @ h.share
-        cross = x_w.T @ (h.h_wl[:, None] * x_l)
-        square = x_w.T @ (h.h_ww[:, None] * x_w) + x_l.T @ (h.h_ll[:, None] * x_l)
-        return np.asarray(square + cross + cross.T + 2 * h.coupling * np.outer(s, s))
+        hessian = gram(d, (h.h_ww - 2 * h.h_wl + h.h_ll) / 4)
+        if self.loss.plan is not None:
+            squared = self.loss.plan[2][2]
+            if squared:
+                hessian += 2 * squared * self._squared_sums
+        else:
+            cross = d.T @ (((h.h_ww - h.h_ll) / 4)[:, None] * s)
+            hessian += gram(s, (h.h_ww + 2 * h.h_wl + h.h_ll) / 4) + cross + cross.T
+        if h.coupling:
+            mean = h.share @ s
+            hessian += 2 * h.coupling * np.outer(mean, mean)
+        return hessian
+
+
+def gram(rows: Array, weight: Array) -> Array:
+    """Return sum_i weight_i rows_i rows_i', exactly symmetric; ``weight`` of shape (N,), of either sign."""
+    scaled = np.sqrt(np.abs(weight))[:, None] * rows
+    negative = weight < 0
+    if negative.any():
+        return np.asarray(scaled[~negative].T @ scaled[~negative] - scaled[negative].T @ scaled[negative])
+    return np.asarray(scaled.T @ scaled)

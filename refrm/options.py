@@ -100,7 +100,9 @@ def build(model: str, solver: str | None, settings: dict[str, Any], shared: dict
     chosen = named[solver](**{known[name]: value for name, value in given.items() if name in known})
     form = {name: value for name, value in given.items() if name in shape}
     if model == "linear":
-        return LinearRewardModel(solver=chosen, **shared, **form)
+        # Newton evaluates the loss a dozen times: there loading the kernels costs more than they save.
+        backend = "numpy" if solver == "newton" else "auto"
+        return LinearRewardModel(solver=chosen, backend=backend, **shared, **form)
     if "bias" in form:
         form["head_bias"] = form.pop("bias")
     return MLPRewardModel(solver=chosen, **shared, **form)

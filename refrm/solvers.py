@@ -14,7 +14,7 @@ import numpy as np
 from refrm import spec
 from refrm.checks import check_integer, check_number
 from refrm.errors import InputError
-from refrm.geometry import visible
+from refrm.geometry import conditioner, visible
 from refrm.linear import Linear
 from refrm.losses import BradleyTerry, functions
 from refrm.mlp import ACTIVATIONS, MLP
@@ -126,7 +126,11 @@ def reduced(objective: Objective, basis: Array) -> Objective | None:
 
 @dataclass(frozen=True)
 class LBFGS:
-    """SciPy's L-BFGS, for any model, in float64; ``tol`` bounds the largest component of the gradient."""
+    """SciPy's L-BFGS, for any model, in float64; ``tol`` bounds the largest component of the gradient.
+
+    For the linear model it works in coordinates in which the Hessian at zero scores is about the identity
+    (`refrm.geometry.conditioner`): the scale of a feature and most of the correlation between features do not matter.
+    """
 
     tol: float = 1e-8
     max_iter: int = 2000
@@ -135,34 +139,59 @@ class LBFGS:
         """Run until the next restart."""
         from scipy.optimize import minimize as scipy_minimize
 
-        def observe(x: Array) -> None:
-            state.step += 1
-            if state.step < stop_at:
-                run.observe(replace(state, theta=x.astype(state.theta.dtype)))
-
+        wide = run.memo("wide", objective.widen)
+        near = run.memo("conditioner", lambda: conditioner(wide))
         begun, stop_at = state.step, min(state.step + RESTART, self.max_iter)
         if begun == 0:
             state.first = state.theta.astype(np.float64)
         if begun >= self.max_iter:
             state.stop = "max_iter"
             return
-        found = scipy_minimize(
-            run.memo("wide", objective.widen).value_and_grad,
-            state.first,
-            method="L-BFGS-B",
-            jac=True,
-            callback=observe,
-            options={"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": self.tol, "ftol": 0, "maxcor": 20},
-        )
-        state.first, state.theta = found.x, found.x.astype(state.theta.dtype)
-        if not math.isfinite(found.fun):
+        start = near.coordinates @ state.first if near else state.first
+        rest = state.first - near.basis @ start if near else 0.0
+        first = accepted = last = Point(start, state.first, *wide.value_and_grad(state.first))
+
+        def value_and_grad(u: Array) -> tuple[float, Array]:
+            nonlocal last
+            if not np.array_equal(u, last.u):
+                theta = rest + near.basis @ u if near else u.copy()
+                last = Point(u.copy(), theta, *wide.value_and_grad(theta))
+            return last.value, near.basis.T @ last.grad if near else last.grad
+
+        def observe(u: Array) -> None:
+            nonlocal accepted
+            value_and_grad(u)
+            accepted = last
+            state.step += 1
+            if state.step < stop_at:
+                run.observe(replace(state, theta=accepted.theta.astype(state.theta.dtype)))
+            if np.abs(accepted.grad).max() <= self.tol:
+                raise StopIteration
+
+        if np.abs(last.grad).max() > self.tol:
+            options = {"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 20}
+            scipy_minimize(value_and_grad, start, method="L-BFGS-B", jac=True, callback=observe, options=options)
+        state.first, state.theta = accepted.theta, accepted.theta.astype(state.theta.dtype)
+        if not math.isfinite(last.value):
             state.stop = "diverged"
-        elif np.abs(found.jac).max() <= self.tol:
+        elif np.abs(accepted.grad).max() <= self.tol:
             state.stop = "converged"
-        elif state.step == begun:  # not even the first step from a fresh memory
-            state.stop = "stalled"
-        if (state.stop or state.step >= self.max_iter) and run.separable():
-            state.stop = "separable"
+        elif accepted.value >= first.value and np.abs(accepted.grad).max() >= np.abs(first.grad).max():
+            state.stop = "stalled"  # from a fresh memory
+        if (state.stop or state.step >= self.max_iter) and not (
+            near and near.certifies(wide, accepted.theta, accepted.grad)
+        ):
+            state.stop = "separable" if run.separable() else state.stop
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of L-BFGS: in its coordinates, as parameters, and the objective there."""
+
+    u: Array
+    theta: Array
+    value: float
+    grad: Array
 
 
 def stream(seed: int, n: int, size: int, step: int, count: int) -> Array:
@@ -256,7 +285,7 @@ def _descend_compiled(objective: Objective, state: State, batches: Array, rule: 
     margin = np.broadcast_to(term.margin, len(objective)).copy()
     kernels.descend(
         state.theta, state.first, state.second, state.step, batches,
-        objective.chosen, objective.rejected, margin, objective.weight / objective.weight.mean(),
+        objective.chosen, objective.rejected, margin, objective.relative_weight,
         network, (term.label_smoothing, c_pair, *loss.penalty), rule,
     )  # fmt: skip
 
@@ -265,7 +294,7 @@ def _descend(objective: Objective, state: State, batches: Array, rule: Rule) -> 
     """The steps of `refrm.kernels.descend`, one at a time, on `refrm.spec`."""
     adam, lr, beta1, beta2, eps, decay = rule
     theta, first, second = state.theta, state.first, state.second
-    weight = objective.weight / objective.weight.mean()
+    weight = objective.relative_weight
     for n, batch in enumerate(batches, state.step + 1):
         size = len(batch)
         r, vjp = objective.model.linearize(theta, np.concatenate([objective.chosen[batch], objective.rejected[batch]]))

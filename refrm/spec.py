@@ -93,7 +93,29 @@ def objective(
     d, s = w - v, w + v
     jet = bradley_terry(w, v, np.zeros(1) if margin is None else margin, label_smoothing)
     mean_s = np.sum(q * s)
-    on_s = q * ((2 * c_s * s if c_s else 0) + (2 * c_mean * mean_s if c_mean else 0))
-    on_d = q * ((c_pair * jet.g_w if c_pair else 0) + (2 * c_d * d if c_d else 0))
+    both = min(c_d, c_s)  # d^2 + s^2 = 2 (r_w^2 + r_l^2): through d and s its gradient would cancel
+    on_s = (2 * (c_s - both) * s if c_s > both else 0) + (2 * c_mean * mean_s if c_mean else 0)
+    on_d = (c_pair * jet.g_w if c_pair else 0) + (2 * (c_d - both) * d if c_d > both else 0)
+    own_w, own_l = (4 * both * w, 4 * both * v) if both else (0, 0)
     means = float(np.sum(q * jet.value)), float(np.sum(q * d * d)), float(np.sum(q * s * s)), float(mean_s)
-    return means, (on_s + on_d).astype(r_w.dtype), (on_s - on_d).astype(r_w.dtype)
+    g_w, g_l = q * (own_w + (on_s + on_d)), q * (own_l + (on_s - on_d))
+    return means, np.asarray(g_w).astype(r_w.dtype), np.asarray(g_l).astype(r_w.dtype)
+
+
+def linear_objective(
+    x_w: Array,
+    x_l: Array,
+    theta: Array,
+    margin: Array | None,
+    label_smoothing: float,
+    coef: Coefficients,
+    share: Array | None,
+) -> tuple[Coefficients, Array]:
+    """Return the means of `objective` for the linear model r = x.w + b, theta = [w, b] or [w], and the gradient in
+    theta, float64: x_w'g_w + x_l'g_l, and the sum of all g_w and g_l for the bias (T2, chain rule).
+    """
+    p = x_w.shape[1]
+    w, b = theta[:p].astype(np.float64), theta[p:].sum(dtype=np.float64)
+    means, g_w, g_l = objective(x_w @ w + b, x_l @ w + b, margin, label_smoothing, coef, share)
+    grad = x_w.T @ g_w + x_l.T @ g_l
+    return means, np.append(grad, g_w.sum() + g_l.sum())[: theta.size]

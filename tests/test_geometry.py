@@ -17,7 +17,7 @@ from refrm import (
     SumToZero,
     minimize,
 )
-from refrm.geometry import frame, separating_direction, visible
+from refrm.geometry import conditioner, frame, separating_direction, visible
 
 PAIRWISE = BradleyTerry()
 
@@ -151,3 +151,70 @@ def test_newton_does_not_see_the_scale_of_a_feature(scale):
     plain = minimize(differences(d), Newton())
     assert result.stop == plain.stop == "converged" and plain.undetermined == 0
     np.testing.assert_allclose(result.theta * [1.0, scale, 1.0], plain.theta, rtol=1e-9)
+
+
+# --- coordinates of L-BFGS, and its certificate that there is a minimiser --------------------------------------------
+
+
+@given(st.integers(2, 12), st.integers(1, 4), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_in_its_coordinates_the_hessian_at_zero_is_the_identity(n, p, coef, seed):
+    rng = np.random.default_rng(seed)
+    d, s = rng.standard_normal((2, n, p)) * 10.0 ** rng.integers(-3, 4, p)
+    d[:, 0] = d[:, -1]  # dependent, unless it is the only one
+    objective = differences(d, PAIRWISE + coef * SquaredSum(), s)
+    found = conditioner(objective)
+    rank = found.basis.shape[1]
+    identity = found.basis.T @ objective.hessian(np.zeros(p)) @ found.basis
+    # The squares of singular values down to 1e-6 of the largest are known to about 1e-15/1e-12.
+    np.testing.assert_allclose(identity, np.eye(rank), rtol=0, atol=0.02)
+    np.testing.assert_allclose(found.coordinates @ found.basis, np.eye(rank), rtol=0, atol=0.02)
+    assert 1 <= rank <= p
+
+
+def test_coordinates_from_some_of_many_pairs():
+    d = np.random.default_rng(0).standard_normal((1500, 300))
+    found = conditioner(differences(d))
+    assert len(found.index) == 1280 == len(found.some) and found.index[-1] == 1499
+    hessian = found.some.hessian(np.zeros(300))
+    # So many rows of independent columns have condition below 100, and so lose no more than two digits.
+    np.testing.assert_allclose(found.basis.T @ hessian @ found.basis, np.eye(300), rtol=0, atol=1e-11)
+
+
+@given(st.integers(2, 10), st.integers(1, 3), st.sampled_from([0.0, 0.1]), st.integers(0, 2**32 - 1))
+def test_a_certified_minimiser_exists(n, p, coef, seed):
+    # Small integers: whether they are separable is decided without rounding.
+    rng = np.random.default_rng(seed)
+    d, s = rng.integers(-2, 3, (2, n, p)).astype(float)
+    objective = differences(d, PAIRWISE + coef * SquaredSum(), s)
+    near, theta = conditioner(objective), rng.standard_normal(p)
+    for _ in range(60):  # gradient descent in its coordinates, of step 1, never overshoots: h <= 1/4
+        _, grad = objective.value_and_grad(theta)
+        if near.certifies(objective, theta, grad):
+            assert separating_direction(objective) is None
+            return
+        theta = theta - near.basis @ (near.basis.T @ grad)
+    assert separating_direction(objective) is not None or np.abs(theta).max() > 1
+
+
+def test_what_cannot_be_certified():
+    objective = differences([[1.0], [2.0]])  # separable: the gradient alone never shows a minimiser
+    near = conditioner(objective)
+    for theta in (0.0, 3.0, 30.0):
+        assert not near.certifies(objective, np.array([theta]), objective.value_and_grad(np.array([theta]))[1])
+    assert not near.certifies(objective, np.zeros(1), np.array([np.nan]))
+    penalty = differences([[1.0], [-2.0]], SquaredSum(), [[1.0], [1.0]])
+    assert not conditioner(penalty).certifies(penalty, np.zeros(1), np.zeros(1))  # no pairwise term, no question
+    assert conditioner(Objective(MLP(2, (2,)), PAIRWISE, np.ones((2, 2)), np.zeros((2, 2)))) is None
+    with np.errstate(all="ignore"):
+        assert conditioner(differences([[1.0]], PAIRWISE + 1e308 * SquaredSum(), [[9.0]])) is None
+
+
+def test_float32_features_hide_what_is_below_their_rounding():
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((60, 2, 1))
+    features = np.concatenate([x, rng.standard_normal((60, 2, 1)), x], axis=2) @ rng.standard_normal((3, 3))
+    for dtype, rank in ((np.float64, 2), (np.float32, 2)):
+        w, v = (features[:, k].astype(dtype) for k in (0, 1))
+        assert visible(Objective(Linear(3), PAIRWISE, w, v))[0].shape[1] == rank
+        result = minimize(Objective(Linear(3), PAIRWISE, w, v), Newton())
+        assert np.abs(result.theta).max() < 10

@@ -10,7 +10,7 @@ import reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from refrm import SumOfSquares, kernels, spec
+from refrm import SquaredSum, SumOfSquares, kernels, spec
 from refrm.kernels import compiler, pairwise, scalar, training
 from refrm.mlp import ACTIVATIONS
 from refrm.testing import label_smoothings, margins, score_pairs, weights
@@ -205,6 +205,53 @@ def test_the_same_bits_on_any_number_of_threads():
     finally:
         numba.set_num_threads(before)
     assert len(set(results)) == 2
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 1), (2, 3), (15, 4), (37, 5), (70, 2)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_linear_pass_everywhere(n, p, dtype):
+    # Sums of p and of n products in another order: each is off by at most (n + p + 8) u times its terms' sizes.
+    rng = np.random.default_rng(n)
+    x_w, x_l = rng.normal(size=(2, n, p)).astype(dtype)
+    share = rng.random(n)
+    share /= share.sum()
+    for theta in (rng.normal(size=p), rng.normal(size=p + 1)):
+        size = 1 + np.abs(theta).sum() * max(np.abs(x_w).max(), np.abs(x_l).max())
+        for arguments in (
+            (None, 0.0, (1.0, 0.0, 0.1, 0.0), None),
+            (None, 0.0, (1.0, 0.0, 0.1, 0.2), None),
+            (rng.normal(size=n), 0.1, COEF, share),
+        ):
+            found, truth = (of.linear_objective(x_w, x_l, theta, *arguments) for of in (kernels, spec))
+            bound = 8 * (n + p + 8) * 2.0**-53 * size**2
+            np.testing.assert_allclose(found[0][::2], truth[0][::2], rtol=0, atol=bound)
+            np.testing.assert_allclose(found[1], truth[1], rtol=0, atol=bound * size)
+            assert found[1].dtype == np.float64 and found[1].shape == theta.shape
+
+
+@pytest.mark.compiled
+def test_the_linear_pass_has_the_same_bits_on_any_number_of_threads():
+    import numba
+
+    rng = np.random.default_rng(6)
+    x_w, x_l = rng.normal(size=(2, 5001, 40))
+    theta, before, results = rng.normal(size=41), numba.get_num_threads(), set()
+    try:
+        for threads in range(1, before + 1):
+            numba.set_num_threads(threads)
+            means, grad = kernels.linear_objective(x_w, x_l, theta, None, 0.0, (1.0, 0.0, 0.1, 0.0), None)
+            results.add((means, grad.tobytes()))
+    finally:
+        numba.set_num_threads(before)
+    assert len(results) == 1
+
+
+def test_penalties_do_not_cancel_in_the_gradient():
+    for backend in ("numba", "numpy"):
+        value, g_w, g_l = SumOfSquares().value_and_grad([1e-17], [1.0], backend=backend)
+        assert (value, g_w[0], g_l[0]) == (1.0, 2e-17, 2.0)
+        _, g_w, g_l = SquaredSum().value_and_grad([np.inf], [np.inf], backend=backend)
+        assert g_w[0] == g_l[0] == np.inf
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") != "1", reason="compiled, a chunk has its size built in")

@@ -100,3 +100,14 @@ def test_models_and_losses_are_told_apart():
         Objective(None, LOSS, DATA.chosen, DATA.rejected)
     with pytest.raises(InputError, match=r"loss must be a loss such as BradleyTerry\(\) .*, got 'bt'"):
         Objective(Linear(3), "bt", DATA.chosen, DATA.rejected)
+
+
+def test_features_of_the_right_layout_are_not_copied(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((5, 3), np.float32))
+    mapped = np.load(path, mmap_mode="r")
+    objective = Objective(Linear(3), LOSS.take(slice(0, 1)), mapped[:4], mapped[1:])
+    assert np.shares_memory(objective.chosen, mapped) and np.shares_memory(objective.widen().rejected, mapped)
+    assert objective.dtype == np.float32 and objective.widen().dtype == np.float64
+    assert objective.value_and_grad(np.ones(3))[1].dtype == np.float32
+    assert objective.widen().value_and_grad(np.ones(3))[1].dtype == np.float64

@@ -269,7 +269,9 @@ def along(objective, solver, coef, **options):
         mean_s2 = 4 * (record["mean_score"] ** 2 + record["spread"] ** 2)
         worst = max(worst, mean_s2 / (start / coef))
         assert 4 * record["mean_score"] ** 2 <= mean_s2
-    index = np.repeat(np.arange(len(objective)), (4 * objective.weight).astype(int))  # copies, for weights up to 4
+    index = np.repeat(
+        np.arange(len(objective)), (4 * objective.relative_weight).astype(int)
+    )  # copies, for weights up to 4
     final = np.add(*objective.scores(result.theta))[index]
     return worst, t.bounded_mean(final, start, coef).holds, result
 

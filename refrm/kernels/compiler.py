@@ -1,4 +1,5 @@
-"""How every jitted function of refrm is compiled and cached; and the error-free sums that they are made of.
+"""How every jitted function of refrm is compiled, cached and spread over threads; and the error-free sums that they are
+made of.
 
 Numba's cache watches the file of the function that it compiled, not the files of those which that one calls. `jit`
 therefore stamps every function with a digest of all files in this directory: a change in any of them compiles anew.
@@ -6,6 +7,8 @@ therefore stamps every function with a digest of all files in this directory: a 
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +18,52 @@ from numba.extending import intrinsic, overload
 STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(function: Callable[..., Any], *, inline: bool = False, flags: frozenset[str] = frozenset()) -> Any:
     """Compile with the project's one set of options, cached on disk where any place for a cache can be written.
 
-    No ``fastmath``: it would break NaN, infinity and the compensated sums; ``error_model="numpy"`` makes x/0 follow
-    IEEE 754. Every function is inlined into its callers: a loop that calls one is vectorised only then.
+    ``error_model="numpy"`` makes x/0 follow IEEE 754. No ``fastmath``, which would break NaN, infinity and compensated
+    sums: ``flags`` names the single liberties that a function takes ("reassoc": a sum in any order; "contract": a
+    product and a sum rounded once).
     """
+    options: Any = {"nogil": True, "error_model": "numpy", "forceinline": inline, "fastmath": set(flags)}
     compiled: Any
     try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function)
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # a read-only install and an unwritable home: no locator for the cache
-        compiled = numba.njit(nogil=True, error_model="numpy", forceinline=True)(function)
+        compiled = numba.njit(**options)(function)
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if index is not None:  # pragma: no cover - where kernels are compiled
         index._source_stamp = STAMP
     return compiled
 
 
+inline = partial(jit, inline=True)
+"""`jit` for a function of numbers: a loop that calls it is vectorised only where it is inlined. Array functions are
+not: one loop each, their constants stay in registers."""
+
+reassociated = partial(jit, flags=frozenset({"reassoc", "contract"}))
+"""`jit` for a loop of plain sums, whose order is left to the compiler: it is vectorised only then."""
+
+
+@lru_cache(1)
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads beside this one; the kernels release Python's lock."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="refrm")
+
+
+def side_by_side(threads: int, parts: int, work: Callable[[int, int], Any]) -> None:
+    """Call ``work(begin, end)`` on as many threads, for runs of parts 0 to ``parts - 1``."""
+    ends = [parts * k // threads for k in range(threads + 1)]
+    others = [pool(threads - 1).submit(work, ends[k - 1], ends[k]) for k in range(1, threads)]
+    work(ends[-2], parts)
+    for other in others:
+        other.result()
+
+
 SPLITTER = 134217729.0  # 2^27 + 1, Veltkamp
 
 
-@jit
+@inline
 def two_sum(a: float, b: float) -> tuple[float, float]:
     """Return the rounded sum and its exact error (Knuth)."""
     s = a + b
@@ -43,7 +71,7 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
     return s, (a - (s - t)) + (b - t)
 
 
-@jit
+@inline
 def two_product(a: float, b: float) -> tuple[float, float]:
     """Return the rounded product and its exact error (Dekker); no overflow below 2^996."""
     p = a * b

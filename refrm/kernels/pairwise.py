@@ -5,15 +5,12 @@ are rounded once, at the store. A mean over N pairs adds at most 2 ulp, for any 
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from typing import Any
 
 import numba
 import numpy as np
 
-from refrm.kernels.compiler import fma, jit, two_product, two_sum
-from refrm.kernels.scalar import BIAS, FAST, LARGE, SQUARE, exp_parts, logistic, pair
+from refrm.kernels.compiler import fma, inline, jit, side_by_side, two_product, two_sum
+from refrm.kernels.scalar import BIAS, FAST, LARGE, SQUARE, exp_parts, halved, log1p_halved, logistic, pair, reduced
 from refrm.spec import Array, Coefficients, Jet
 
 
@@ -100,68 +97,117 @@ def mean(values: Array, weight: Array) -> float:
 
 # --- a whole loss: value and gradients in one pass --------------------------------------------------------------
 
-BLOCK = 1024  # pairs whose intermediate results stay in the first-level cache
+BLOCK = 512  # pairs whose intermediate results stay in the first-level cache
 CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation does not depend on the threads
 
 
+# A block goes through short loops, one after the other: each fits the processor's window, a long one waits for itself.
+
+
 @jit
-def fast_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, sums):  # type: ignore[no-untyped-def]
-    """Fill gradients and the summands of a block, branch-free; return how many pairs need `slow_block` instead."""
-    c_pair, c_d, c_s, pull = coef
+def reduce_block(r_w, r_l, margin, z, r, t):  # type: ignore[no-untyped-def]
+    """Fill z = r_w - r_l - margin and what `reduced` makes of |z|; return how many pairs need `slow_block` instead."""
     slow = 0
     for i in range(r_w.size):
         w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        s, s_lo = two_sum(w, v)
-        d, lo = two_sum(w, -v)
-        hi = d
+        hi, lo = two_sum(w, -v)
         if margin is not None:
-            z, low = two_sum(d, -margin[i])
+            high, low = two_sum(hi, -margin[i])
             lo += low
-            hi = z + lo
-            lo = (z - hi) + lo
-        positive = hi >= 0.0
-        a = abs(hi)
-        slow += not (a < FAST and abs(s) < SQUARE)
-        e, f, t = exp_parts(a, lo if positive else -lo)
-        scale = np.int64((np.float64(t).view(np.int64) - BIAS) << 52).view(np.float64)
-        losing, tail, _ = logistic(positive, e * scale, f * scale)
-        if share is None:
-            loss, on_d, on_s = (tail if positive else tail + a), -c_pair * losing, 2.0 * c_s * s + pull
-        else:
-            loss = fma(smoothing if positive else 1.0 - smoothing, a, tail)
-            on_d = share[i] * (c_pair * (smoothing - losing) + 2.0 * c_d * d)
-            on_s = share[i] * (2.0 * c_s * s + pull)
-        g_w[i] = on_s + on_d
-        g_l[i] = on_s - on_d
-        square = fma(s, s, 2.0 * s * s_lo)
-        if share is None:
-            sums[0, i] = loss
-            sums[1, i] = square
-        else:
-            sums[0, i] = share[i] * loss
-            sums[1, i] = share[i] * square
-            sums[2, i] = share[i] * d * d
+            hi = high + lo
+            lo = (high - hi) + lo
+        slow += not (abs(hi) < FAST and abs(w + v) < SQUARE)
+        z[i] = hi
+        r[i], t[i] = reduced(abs(hi), lo if hi >= 0.0 else -lo)
     return slow
 
 
 @jit
+def exp_block(r: Array, t: Array) -> None:
+    """Replace (r, t) by the two parts of exp(-|z|)."""
+    for i in range(r.size):
+        e, f = exp_parts(r[i])
+        scale = np.int64((np.float64(t[i]).view(np.int64) - BIAS) << 52).view(np.float64)
+        r[i], t[i] = e * scale, f * scale
+
+
+@jit
+def logistic_block(z: Array, e: Array, f: Array, losing: Array, s: Array) -> None:
+    """Fill ``losing`` with sigma(-z); replace e and f by g and the rest that `log1p_halved` takes, and fill its s."""
+    for i in range(z.size):
+        losing[i], f[i] = logistic(z[i] >= 0.0, e[i], f[i])
+        e[i], s[i] = halved(e[i])
+
+
+@jit
+def loss_block(z, g, s, rest, share, smoothing, out):  # type: ignore[no-untyped-def]
+    """Fill the loss of each pair, times its share."""
+    for i in range(z.size):
+        tail = log1p_halved(g[i], s[i], rest[i])
+        if share is None:
+            out[i] = tail + max(-z[i], 0.0)
+        else:
+            out[i] = share[i] * fma(smoothing if z[i] >= 0.0 else 1.0 - smoothing, abs(z[i]), tail)
+
+
+@jit
+def gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, square, gap):  # type: ignore[no-untyped-def]
+    """Fill the gradients, and s^2 and d^2 times their shares."""
+    c_pair, c_d, c_s, c_own, pull = coef
+    for i in range(r_w.size):
+        w, v = np.float64(r_w[i]), np.float64(r_l[i])
+        s, s_lo = two_sum(w, v)
+        on_s = 2.0 * c_s * s + pull
+        squared = fma(s, s, 2.0 * s * s_lo)
+        if share is None:
+            on_d = -c_pair * losing[i]
+            g_w[i] = on_s + on_d
+            g_l[i] = on_s - on_d
+            square[i] = squared
+        else:
+            d = w - v
+            on_d = c_pair * (smoothing - losing[i]) + 2.0 * c_d * d
+            g_w[i] = share[i] * (c_own * w + (on_s + on_d))
+            g_l[i] = share[i] * (c_own * v + (on_s - on_d))
+            square[i] = share[i] * squared
+            gap[i] = share[i] * d * d
+
+
+@jit
 def slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, sums):  # type: ignore[no-untyped-def]
-    """Do what `fast_block` does, for any floats."""
-    c_pair, c_d, c_s, pull = coef
+    """Do all of this pair by pair, for any floats."""
+    c_pair, c_d, c_s, c_own, pull = coef
     for i in range(r_w.size):
         w, v = np.float64(r_w[i]), np.float64(r_l[i])
         loss, slope, _ = pair(w, v, 0.0 if margin is None else margin[i], 0.0 if share is None else smoothing)
         s, s_lo = two_sum(w, v)
         q = 1.0 if share is None else share[i]
-        on_d = c_pair * slope + (2.0 * c_d * (w - v) if c_d > 0.0 else 0.0)
+        # What has coefficient 0 does not count, not even where it is infinite or NaN; nor does a pair of weight 0.
+        on_d = (c_pair * slope if c_pair > 0.0 else 0.0) + (2.0 * c_d * (w - v) if c_d > 0.0 else 0.0)
         on_s = (2.0 * c_s * s if c_s > 0.0 else 0.0) + pull
-        counts = q > 0.0  # a pair of weight 0 does not count, not even where it is infinite
-        g_w[i] = q * (on_s + on_d) if counts else 0.0
-        g_l[i] = q * (on_s - on_d) if counts else 0.0
+        counts = q > 0.0
+        g_w[i] = q * ((c_own * w if c_own > 0.0 else 0.0) + (on_s + on_d)) if counts else 0.0
+        g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d)) if counts else 0.0
         sums[0, i] = q * loss if counts else 0.0
         sums[1, i] = q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)) if counts else 0.0
         if share is not None:
             sums[2, i] = q * (w - v) * (w - v) if counts else 0.0
+
+
+@jit
+def block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Fill the gradients of up to as many pairs as a row of ``work`` is long, and in its first three rows the
+    summands of the loss, s^2 and d^2.
+    """
+    n = r_w.size
+    z, r, t, losing, s = work[3, :n], work[4, :n], work[5, :n], work[6, :n], work[7, :n]
+    if reduce_block(r_w, r_l, margin, z, r, t) > 0:
+        slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
+        return
+    exp_block(r, t)
+    logistic_block(z, r, t, losing, s)
+    loss_block(z, r, s, t, share, smoothing, work[0, :n])
+    gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, work[1, :n], work[2, :n])
 
 
 @jit
@@ -178,9 +224,8 @@ def add_block(x: Array, hi: Array, lo: Array) -> None:
 @jit
 def sweep(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
     """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[chunk] the sums of the loss, s^2 and d^2."""
-    kinds = 2 if share is None else 3
     size = min(BLOCK, 2 * ((min(CHUNK, r_w.size) + 1) // 2))
-    sums = np.zeros((3, size))
+    work = np.zeros((8, size))
     lanes = np.empty((6, size // 2))
     for chunk in range(begin, end):
         lanes[:] = 0.0
@@ -188,21 +233,25 @@ def sweep(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, begin, end, totals
             stop = min(at + size, r_w.size)
             m = None if margin is None else margin[at:stop]
             q = None if share is None else share[at:stop]
-            block = (r_w[at:stop], r_l[at:stop], m, q, smoothing, coef, g_w[at:stop], g_l[at:stop], sums)
+            block(r_w[at:stop], r_l[at:stop], m, q, smoothing, coef, g_w[at:stop], g_l[at:stop], work)
             if stop - at < size:
-                sums[:, stop - at :] = 0.0
-            if fast_block(*block) > 0:
-                slow_block(*block)
-            for kind in range(kinds):
-                add_block(sums[kind], lanes[2 * kind], lanes[2 * kind + 1])
-        for kind in range(kinds):
-            hi = lo = plain = 0.0
-            for i in range(size // 2):
-                hi, error = two_sum(hi, lanes[2 * kind, i])
-                lo += error + lanes[2 * kind + 1, i]
-                plain += lanes[2 * kind, i]
-            totals[chunk, 2 * kind] = hi if math.isfinite(hi) else plain
-            totals[chunk, 2 * kind + 1] = lo if math.isfinite(lo) else 0.0
+                work[:3, stop - at :] = 0.0
+            for kind in range(2 if share is None else 3):
+                add_block(work[kind, :size], lanes[2 * kind], lanes[2 * kind + 1])
+        add_lanes(lanes, totals[chunk])
+
+
+@jit
+def add_lanes(lanes: Array, totals: Array) -> None:
+    """Fill ``totals`` with the double-double sums over the lanes; infinity and NaN stay what they are."""
+    for kind in range(3):
+        hi = lo = plain = 0.0
+        for i in range(lanes.shape[1]):
+            hi, error = two_sum(hi, lanes[2 * kind, i])
+            lo += error + lanes[2 * kind + 1, i]
+            plain += lanes[2 * kind, i]
+        totals[2 * kind] = hi if math.isfinite(hi) else plain
+        totals[2 * kind + 1] = lo if math.isfinite(lo) else 0.0
 
 
 @jit
@@ -216,27 +265,12 @@ def combine(totals: Array) -> tuple[float, float, float]:
     return loss[0] + loss[1], square[0] + square[1], gap[0] + gap[1]
 
 
-@jit
+@inline
 def add_parts(total: tuple[float, float], hi: float, lo: float) -> tuple[float, float]:
     """Add one double-double number to another; infinity and NaN stay what they are."""
     s, error = two_sum(total[0], hi)
     low = total[1] + error + lo
     return s, low if math.isfinite(low) else 0.0
-
-
-@jit
-def alone(r_w, r_l, margin, share, smoothing, coef, g_w, g_l):  # type: ignore[no-untyped-def]
-    """Process all chunks on this thread; return the three sums."""
-    chunks = -(-r_w.size // CHUNK)
-    totals = np.zeros((chunks, 6))
-    sweep(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, 0, chunks, totals)
-    return combine(totals)
-
-
-@lru_cache(1)
-def pool(threads: int) -> ThreadPoolExecutor:
-    """Return the threads beside this one; the kernels release Python's lock."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="refrm")
 
 
 def objective(
@@ -246,27 +280,35 @@ def objective(
     any number.
     """
     n = r_w.size
-    c_pair, c_d, c_s, c_mean = coef
-    if share is None and (margin is not None or label_smoothing or c_d):
-        share = np.full(n, 1.0 / n)
-    if share is not None and margin is None:
-        margin = np.zeros(n)
-    scale, mean_s = (1.0 if share is not None else 1.0 / n), 0.0
-    if c_mean:
-        mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
+    scale, margin, share = in_full(n, margin, label_smoothing, coef, share)
+    mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
     g_w, g_l = np.empty_like(r_w), np.empty_like(r_l)
-    numbers = (scale * c_pair, scale * c_d, scale * c_s, scale * 2.0 * c_mean * mean_s)
-    work: tuple[Any, ...] = (r_w, r_l, margin, share, label_smoothing, numbers, g_w, g_l)
+    work = (r_w, r_l, margin, share, label_smoothing, numbers(scale, coef, mean_s), g_w, g_l)
     chunks = -(-n // CHUNK)
+    totals = np.empty((chunks, 6))
     threads = min(numba.get_num_threads(), chunks // 2) if chunks > 3 else 1
     if threads > 1:
-        totals, ends = np.zeros((chunks, 6)), [chunks * k // threads for k in range(threads + 1)]
-        parts = [(*work, ends[k - 1], ends[k], totals) for k in range(1, threads)]
-        others = [pool(threads - 1).submit(partial(sweep, *part)) for part in parts]
-        sweep(*work, ends[-2], chunks, totals)
-        for other in others:
-            other.result()
-        loss, square, gap = combine(totals)
+        side_by_side(threads, chunks, lambda begin, end: sweep(*work, begin, end, totals))
     else:
-        loss, square, gap = alone(*work)
+        sweep(*work, 0, chunks, totals)
+    loss, square, gap = combine(totals)
     return (scale * loss, scale * gap, scale * square, mean_s), g_w, g_l
+
+
+def in_full(
+    n: int, margin: Array | None, label_smoothing: float, coef: Coefficients, share: Array | None
+) -> tuple[float, Array | None, Array | None]:
+    """Return what every summand is still to be multiplied by, and margin and share: both None, or both arrays."""
+    if share is None and margin is None and not label_smoothing and not coef[1]:
+        return 1.0 / n, None, None
+    return 1.0, np.zeros(n) if margin is None else margin, np.full(n, 1.0 / n) if share is None else share
+
+
+def numbers(scale: float, coef: Coefficients, mean_s: float) -> tuple[float, float, float, float, float]:
+    """Return the coefficients of sigma(-z), d, s and of the score itself in the gradients, and the pull of (mean s)^2.
+
+    What d^2 and s^2 have in common, d^2 + s^2 = 2 (r_w^2 + r_l^2), goes through neither: there d and s would cancel.
+    """
+    c_pair, c_d, c_s, c_mean = coef
+    both = min(c_d, c_s)
+    return scale * c_pair, scale * (c_d - both), scale * (c_s - both), scale * 4.0 * both, scale * 2.0 * c_mean * mean_s

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from refrm.kernels.compiler import fma, jit, two_sum
+from refrm.kernels.compiler import fma, inline, two_sum
 
 LOG2E = 1.4426950408889634
 LN2_HI = 6.93147180369123816490e-01  # 33 bits, so that k*LN2_HI is exact for |k| < 2^20
@@ -32,7 +32,7 @@ LOG = (
 )
 
 
-@jit
+@inline
 def quarter(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
     """Return a quarter of r_w - r_l - margin as an unevaluated sum hi + lo; it never overflows."""
     d, e = two_sum(0.25 * r_w, -0.25 * r_l)
@@ -43,7 +43,7 @@ def quarter(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
     return hi, lo
 
 
-@jit
+@inline
 def argument(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
     """Return r_w - r_l - margin as an unevaluated sum hi + lo, to about 2^-104; overflow only where the result does."""
     d, e = two_sum(r_w, -r_l)
@@ -55,45 +55,32 @@ def argument(r_w: float, r_l: float, margin: float) -> tuple[float, float]:
     return hi, lo
 
 
-@jit
-def exp_parts(a: float, b: float) -> tuple[float, float, float]:
-    """Return (e, f, t) with exp(-(a + b)) = (e + f)*2^k to 0.4 ulp, e + f rounded being e, and k in the last bits of t.
+@inline
+def reduced(a: float, b: float) -> tuple[float, float]:
+    """Return r and t with -(a + b) = k*log 2 + r, |r| <= log(2)/2 (Cody and Waite), and k in the last bits of t.
 
-    -(a + b) = k*log 2 + r with |r| <= log(2)/2 (Cody and Waite), for 0 <= a <= 746. 1 + p is summed without error.
+    For 0 <= a <= 746.
     """
     t = fma(-a, LOG2E, ROUND)
     k = t - ROUND
-    r = fma(-k, LN2_HI, -a) - fma(k, LN2_LO, b)
+    return fma(-k, LN2_HI, -a) - fma(k, LN2_LO, b), t
+
+
+@inline
+def exp_parts(r: float) -> tuple[float, float]:
+    """Return e and f with exp(r) = e + f to 0.4 ulp, e + f rounded being e: 1 + p is summed without error."""
     r2 = r * r
     r4 = r2 * r2
     low = fma(fma(EXP[3], r, EXP[2]), r2, fma(EXP[1], r, EXP[0]))
     high = fma(fma(EXP[9], r, EXP[8]), r4, fma(fma(EXP[7], r, EXP[6]), r2, fma(EXP[5], r, EXP[4])))
     p = fma(fma(high, r4, low), r2, r)
     e = 1.0 + p
-    return e, (1.0 - e) + p, t
+    return e, (1.0 - e) + p
 
 
-@jit
-def log1p_sum(e: float, f: float, reciprocal: float) -> float:
-    """Return log(1 + e + f) for 0 <= e <= 1, f <= ulp(e), with ``reciprocal`` about 1/(1 + e).
-
-    1 + e = 2^k (1 + g) with g in [sqrt(1/2) - 1, sqrt(2) - 1], exactly; log(1 + g) = 2*artanh(s), s = g/(2 + g).
-    """
-    halved = e > SQRT2_1
-    g = 0.5 * (e - 1.0) if halved else e
-    s = g / (2.0 + g)
-    z = s * s
-    z2 = z * z
-    odd = fma(fma(fma(LOG[6], z2, LOG[4]), z2, LOG[2]), z2, LOG[0])
-    even = fma(fma(LOG[5], z2, LOG[3]), z2, LOG[1])
-    h = 0.5 * g * g
-    rest = fma(s, h + fma(z, odd, z2 * even), fma(f, reciprocal, LN2_LO if halved else 0.0))
-    return (LN2_HI if halved else 0.0) - ((h - rest) - g)
-
-
-@jit
-def logistic(positive: bool, e: float, f: float) -> tuple[float, float, float]:
-    """Return sigma(-z), log(1 + x) and sigma(z)*sigma(-z) for x = e + f = exp(-|z|), z >= 0 if ``positive``.
+@inline
+def logistic(positive: bool, e: float, f: float) -> tuple[float, float]:
+    """Return sigma(-z) and f/(1 + e) for exp(-|z|) = e + f, z >= 0 if ``positive``.
 
     What rounding 1 + e loses, and f, correct the quotient to first order: it is rounded twice.
     """
@@ -101,13 +88,32 @@ def logistic(positive: bool, e: float, f: float) -> tuple[float, float, float]:
     c = (e - (t - 1.0)) + f
     q = (e if positive else 1.0) / t
     reciprocal = 1.0 - q if positive else q
-    losing = fma(fma(-q, c, f if positive else 0.0), reciprocal, q)
-    other = (1.0 if positive else e) / t
-    curvature = losing * fma(fma(-other, c, 0.0 if positive else f), reciprocal, other)
-    return losing, log1p_sum(e, f, reciprocal), curvature
+    return fma(fma(-q, c, f if positive else 0.0), reciprocal, q), f * reciprocal
 
 
-@jit
+@inline
+def halved(e: float) -> tuple[float, float]:
+    """Return g and s = g/(2 + g) with 1 + e = 2^k (1 + g), k = 1 if g <= 0 and else 0, exactly, for 0 < e <= 1.
+
+    g is in [sqrt(1/2) - 1, sqrt(2) - 1].
+    """
+    g = 0.5 * (e - 1.0) if e > SQRT2_1 else e
+    return g, g / (2.0 + g)
+
+
+@inline
+def log1p_halved(g: float, s: float, rest: float) -> float:
+    """Return log(1 + e + f) for (g, s) = halved(e) and rest = f/(1 + e): log(1 + g) = 2*artanh(s)."""
+    z = s * s
+    z2 = z * z
+    odd = fma(fma(fma(LOG[6], z2, LOG[4]), z2, LOG[2]), z2, LOG[0])
+    even = fma(fma(LOG[5], z2, LOG[3]), z2, LOG[1])
+    h = 0.5 * g * g
+    low = fma(s, h + fma(z, odd, z2 * even), rest + (LN2_LO if g <= 0.0 else 0.0))
+    return (LN2_HI if g <= 0.0 else 0.0) - ((h - low) - g)
+
+
+@inline
 def pair(r_w: float, r_l: float, margin: float, label_smoothing: float) -> tuple[float, float, float]:
     """Return the Bradley-Terry loss of one pair and its first and second derivative in d (T2), for any floats."""
     hi, lo = argument(r_w, r_l, margin)
@@ -121,10 +127,14 @@ def pair(r_w: float, r_l: float, margin: float, label_smoothing: float) -> tuple
         if math.isinf(a) and flip > 0.0:  # z itself may be too large, but not its product with a small flip
             linear = 4.0 * (flip * abs(quarter(r_w, r_l, margin)[0]))
         return linear, label_smoothing - (0.0 if positive else 1.0), 0.0
-    e, f, t = exp_parts(a, lo if positive else -lo)
+    r, t = reduced(a, lo if positive else -lo)
+    e, f = exp_parts(r)
     k = int(t - ROUND)
     if k < -60:  # log(1 + x), x/(1 + x) and x/(1 + x)^2 are all x = exp(-|z|), to 2^-60
         tail = math.ldexp(e, k)
         return linear + tail, label_smoothing - (tail if positive else 1.0), tail
-    losing, tail, curvature = logistic(positive, math.ldexp(e, k), math.ldexp(f, k))
-    return linear + tail, label_smoothing - losing, curvature
+    e, f = math.ldexp(e, k), math.ldexp(f, k)
+    losing, rest = logistic(positive, e, f)
+    winning, _ = logistic(not positive, e, f)
+    tail = log1p_halved(*halved(e), rest)
+    return linear + tail, label_smoothing - losing, losing * winning

@@ -1,0 +1,96 @@
+"""A whole loss of the linear model: value and gradient in one pass over the features.
+
+Two matrix products read every feature twice. Here a few rows at a time are scored, their pairs go through the loss, and
+the rows are added to the gradient while they are still in the cache: every feature is read from memory once. Products
+and sums are float64, also of float32 features.
+"""
+
+import numba
+import numpy as np
+
+from refrm.kernels.compiler import jit, reassociated, side_by_side
+from refrm.kernels.pairwise import add_block, add_lanes, block, combine, in_full, mean_sum, numbers
+from refrm.spec import Array, Coefficients
+
+PARTS = 16  # runs of pairs whose sums are kept apart: so the order of summation does not depend on the threads
+CACHE = 1 << 17  # bytes of features that stay in the second-level cache
+ROWS = 512  # pairs at a time, at most
+
+
+@reassociated
+def score_rows(x_w: Array, x_l: Array, w: Array, bias: float, r_w: Array, r_l: Array) -> None:
+    """Fill the scores of a few pairs; the order of each sum is left to the compiler, one for all pairs."""
+    for i in range(r_w.size):
+        k = np.uint64(i)  # an index that cannot be negative: the loop is vectorised only then
+        a = b = 0.0
+        for j in range(w.size):
+            a += np.float64(x_w[k, j]) * w[j]
+            b += np.float64(x_l[k, j]) * w[j]
+        r_w[k] = a + bias
+        r_l[k] = b + bias
+
+
+@reassociated
+def add_rows(x_w: Array, x_l: Array, g_w: Array, g_l: Array, grad: Array) -> None:
+    """Add x_w'g_w + x_l'g_l to ``grad``, two pairs at a time."""
+    n = g_w.size
+    for i in range(n // 2):
+        k, m = np.uint64(2 * i), np.uint64(2 * i + 1)
+        a, b, c, d = g_w[k], g_l[k], g_w[m], g_l[m]
+        for j in range(grad.size):
+            first = np.float64(x_w[k, j]) * a + np.float64(x_l[k, j]) * b
+            grad[j] += first + (np.float64(x_w[m, j]) * c + np.float64(x_l[m, j]) * d)
+    if n % 2:
+        k = np.uint64(n - 1)
+        a, b = g_w[k], g_l[k]
+        for j in range(grad.size):
+            grad[j] += np.float64(x_w[k, j]) * a + np.float64(x_l[k, j]) * b
+
+
+@jit
+def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, totals):  # type: ignore[no-untyped-def]
+    """Process parts ``begin`` to ``end - 1``: in grad[part] and totals[part] their sums of the gradient (that of the
+    bias last) and of the loss, s^2 and d^2.
+    """
+    n, p = x_w.shape
+    rows = max(2, min(ROWS, CACHE // (2 * p * x_w.itemsize)) // 2 * 2)
+    work, lanes, scores = np.zeros((8, rows)), np.empty((6, rows // 2)), np.empty((4, rows))
+    for part in range(begin, end):
+        lanes[:] = 0.0
+        for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
+            stop = min(at + rows, n * (part + 1) // PARTS)
+            m = None if margin is None else margin[at:stop]
+            q = None if share is None else share[at:stop]
+            w_rows, l_rows = x_w[at:stop], x_l[at:stop]
+            r_w, r_l = scores[0, : stop - at], scores[1, : stop - at]
+            g_w, g_l = scores[2, : stop - at], scores[3, : stop - at]
+            score_rows(w_rows, l_rows, w, bias, r_w, r_l)
+            block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
+            if stop - at < rows:
+                work[:3, stop - at :] = 0.0
+            for kind in range(2 if share is None else 3):
+                add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
+            add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
+            grad[part, p] += g_w.sum() + g_l.sum()
+        add_lanes(lanes, totals[part])
+
+
+def linear_objective(
+    x_w: Array, x_l: Array, theta: Array, margin: Array | None, label_smoothing: float, coef: Coefficients,
+    share: Array | None,
+) -> tuple[Coefficients, Array]:  # fmt: skip
+    """Compute `refrm.spec.linear_objective`, with the same bits on any number of threads."""
+    n, p = x_w.shape
+    w, bias = np.ascontiguousarray(theta[:p], np.float64), float(theta[p]) if theta.size > p else 0.0
+    scale, margin, share = in_full(n, margin, label_smoothing, coef, share)
+    mean_s = 0.0
+    if coef[3]:
+        r_w, r_l = np.empty(n), np.empty(n)
+        score_rows(x_w, x_l, w, bias, r_w, r_l)
+        mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
+    grad, totals = np.zeros((PARTS, p + 1)), np.zeros((PARTS, 6))
+    threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
+    work = (x_w, x_l, w, bias, margin, share, label_smoothing, numbers(scale, coef, mean_s))
+    side_by_side(threads, PARTS, lambda begin, end: sweep(*work, begin, end, grad, totals))
+    loss, square, gap = combine(totals)
+    return (scale * loss, scale * gap, scale * square, mean_s), grad.sum(0)[: theta.size]
