@@ -15,18 +15,19 @@ from numba.extending import intrinsic, overload
 STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
-def jit(function: Callable[..., Any], *, inline: bool = True) -> Any:
+def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Compile with the project's one set of options, cached on disk where any place for a cache can be written.
 
     No ``fastmath``: it would break NaN, infinity and the compensated sums; ``error_model="numpy"`` makes x/0 follow
-    IEEE 754. Every function is inlined into its callers, a loop that calls one being vectorised only then,
-    but for those that are too large for it.
+    IEEE 754. Every function is inlined into its callers: a loop that calls one is vectorised only then. ``options``
+    are more options of ``numba.njit``.
     """
+    options = {"nogil": True, "error_model": "numpy", "forceinline": True, **options}
     compiled: Any
     try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=inline)(function)
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # a read-only install and an unwritable home: no locator for the cache
-        compiled = numba.njit(nogil=True, error_model="numpy", forceinline=inline)(function)
+        compiled = numba.njit(**options)(function)
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if index is not None:  # pragma: no cover - where kernels are compiled
         index._source_stamp = STAMP

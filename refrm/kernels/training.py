@@ -12,7 +12,7 @@ arithmetic is float64, but for BLAS; float32 results are rounded once, at the st
 
 import math
 from functools import partial
-from typing import Any
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -26,7 +26,8 @@ from refrm.spec import Array
 GATHER, FORWARD, HEAD, BACKWARD, UPDATE = range(5)
 BLOCK = 1 << 14  # numbers in a block: two arrays of them stay in the second-level cache
 LARGE = 1 << 17  # numbers in a layer from which on it pays to wake other threads
-call = partial(jit, inline=False)
+call = partial(jit, forceinline=False)
+part = partial(jit, forceinline=False, inline="always")
 
 Loss = tuple[float, float, float, float, float]
 Rule = tuple[bool, float, float, float, float, float]
@@ -149,14 +150,14 @@ def adam(theta: Array, grad: Array, first: Array, second: Array, step: int, rule
         second[i] = v
 
 
-@call
+@part
 def multiply(stage: Array, head_bias: bool, loss: Loss, state: State, work: Work) -> None:
     """The products of a stage, and the sums by blocks that the stage before it left."""
     kind, _, _, n, width, p, q = stage
     theta, grad, _, _ = state
     a, slope, arriving, sums, g, m, w = work
     rows, end = g.size, p + n * width
-    if kind == GATHER or kind == UPDATE:
+    if kind in (GATHER, UPDATE):
         return
     x, y = matrix(a, q, rows, n), matrix(a, q + rows * n, rows, width)
     if kind == FORWARD:
@@ -186,7 +187,7 @@ def multiply(stage: Array, head_bias: bool, loss: Loss, state: State, work: Work
             np.dot(d, matrix(theta, p, n, width).T, matrix(arriving, 0, rows, n))
 
 
-@call
+@part
 def sweep(
     stage: Array, begin: int, end: int, batches: Array, n: int, data: Data, kind: int, rule: Rule, step: int,
     state: State, work: Work,
@@ -220,27 +221,17 @@ def sweep(
 
 
 @call
-def alone(stages, batches, data, kind, head_bias, loss, rule, step, state, work):  # type: ignore[no-untyped-def]
-    """Take all steps on this thread."""
-    for n in range(batches.shape[0]):
+def run(steps, stages, products, share, shares, batches, data, kind, head_bias, loss, rule, step, state, work):  # type: ignore[no-untyped-def]
+    """Run stages of steps: their products if ``products``, and of their passes one of ``shares`` (0 for none)."""
+    for n in range(steps[0], steps[1]):
         for k in range(stages.shape[0]):
             stage = stages[k]
-            multiply(stage, head_bias, loss, state, work)
-            sweep(stage, 0, -(-stage[1] // stage[2]), batches, n, data, kind, rule, step, state, work)
-
-
-def together(threads, stages, batches, data, kind, head_bias, loss, rule, step, state, work):  # type: ignore[no-untyped-def]
-    """Take all steps, sharing the passes with other threads."""
-    for n in range(len(batches)):
-        for stage in stages:
-            multiply(stage, head_bias, loss, state, work)
-            blocks = -(-stage[1] // stage[2])
-            ends = [blocks * t // threads for t in range(threads + 1)]
-            rest = (batches, n, data, kind, rule, step, state, work)
-            others = [pool(threads - 1).submit(sweep, stage, ends[t], ends[t + 1], *rest) for t in range(1, threads)]
-            sweep(stage, 0, ends[1], *rest)
-            for other in others:
-                other.result()
+            if products:
+                multiply(stage, head_bias, loss, state, work)
+            if shares > 0:
+                blocks = -(-stage[1] // stage[2])
+                begin, end = blocks * share // shares, blocks * (share + 1) // shares
+                sweep(stage, begin, end, batches, n, data, kind, rule, step, state, work)
 
 
 def plan(widths: Array, pairs: int, parameters: int) -> Array:
@@ -248,7 +239,7 @@ def plan(widths: Array, pairs: int, parameters: int) -> Array:
     the layer's fan-in and width, where its parameters begin in theta and where its inputs begin in ``a``.
     """
     layers, p, q = [], 0, 0
-    for n, m in zip(widths[:-1], widths[1:], strict=True):
+    for n, m in pairwise(widths):
         layers.append((n, m, p, q))
         p, q = p + n * m + m, q + 2 * pairs * n
     *hidden, head = layers
@@ -287,9 +278,16 @@ def descend(
     sums = np.empty((max(stages[:, 1] // stages[:, 2]) + 1, widest))
     work = (a, slope, arriving, sums, np.empty(rows, dtype), *np.empty((2, pairs)))
     state = (theta, np.empty_like(theta), first, second)
-    task = (stages, batches, (x_w, x_l, margin, weight), kind, head_bias, loss, rule, step, state, work)
+    task = (batches, (x_w, x_l, margin, weight), kind, head_bias, loss, rule, step, state, work)
     threads = numba.get_num_threads() if rows * widest >= LARGE else 1
-    if threads > 1:
-        together(threads, *task)
-    else:
-        alone(*task)
+    if threads == 1:
+        run((0, len(batches)), stages, True, 0, 1, *task)
+        return
+    for n in range(len(batches)):
+        for k in range(len(stages)):
+            here = (n, n + 1), stages[k : k + 1]
+            run(*here, True, 0, 0, *task)
+            others = [pool(threads - 1).submit(run, *here, False, share, threads, *task) for share in range(1, threads)]
+            run(*here, False, 0, threads, *task)
+            for other in others:
+                other.result()
