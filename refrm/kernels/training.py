@@ -287,7 +287,8 @@ def descend(
         for k in range(len(stages)):
             here = (n, n + 1), stages[k : k + 1]
             run(*here, True, 0, 0, *task)
-            others = [pool(threads - 1).submit(run, *here, False, share, threads, *task) for share in range(1, threads)]
-            run(*here, False, 0, threads, *task)
+            parts = [partial(run, *here, False, share, threads, *task) for share in range(threads)]
+            others = [pool(threads - 1).submit(one) for one in parts[1:]]
+            parts[0]()
             for other in others:
                 other.result()
