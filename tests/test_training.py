@@ -1,6 +1,7 @@
 """The compiled training steps: activations against arbitrary precision, and the same bits on any number of threads."""
 
 import math
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -49,11 +50,14 @@ def check(name, z):
     """The bounds that docs/numerics.md derives, in units of u; below exp(-700), times |z|, the result may be 0."""
     value_bound, slope_bound = {"relu": (0, 0), "tanh": (6, 9), "gelu": (12, 12), "softplus": (5, 4)}[name]
     with MP.workprec(200):
+        # Uncompiled, fma rounds twice: that costs z^2/2 in gelu's exponent, and 4 more elsewhere.
+        free = 4 * (name != "relu") if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 0
         for x, a, slope in zip(z, *apply(name, z), strict=True):
             value, derivative, size = truth(name, float(x))
             lost = exact(1.1e-304) * (1 + abs(exact(x)) if abs(x) < 1e3 else 1)
-            assert abs(exact(a) - value) <= value_bound * U * abs(value) + lost, (name, x)
-            assert abs(exact(slope) - derivative) <= slope_bound * U * size + lost, (name, x)
+            more = free * (1 + exact(x) ** 2 if name == "gelu" and abs(x) < 40 else 1)
+            assert abs(exact(a) - value) <= (value_bound + more) * U * abs(value) + lost, (name, x)
+            assert abs(exact(slope) - derivative) <= (slope_bound + more) * U * size + lost, (name, x)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
