@@ -4,6 +4,7 @@ Run ``python docs/coefficients.py`` to print them; `tests/test_kernels.py` compa
 
 exp: q(r) ~ (exp(r) - 1 - r)/r^2 on |r| <= log(2)/2, the error r^2*dq weighed relative to exp(r).
 log: R(z) ~ (2*artanh(s)/s - 2)/z, z = s^2, on 0 <= s <= 3 - 2*sqrt(2), the error z*dR weighed relative to 2.
+mills: q(u) ~ (t + 5)*exp(t^2/2)*Phi(-t), u = (t - 5)/(t + 5), on 0 <= t <= sqrt(1400), the error weighed relative to q.
 """
 
 import mpmath
@@ -58,10 +59,22 @@ def log_polynomial(degree):
     return remez(r, lambda z: z / 2 + MP.mpf(10) ** -12, MP.mpf(0), high, degree)
 
 
+def mills_polynomial(degree):
+    """Return the coefficients of q and its relative error."""
+    shift, high = 5, MP.sqrt(1400) * (1 + MP.mpf(2) ** -20)
+
+    def q(u):
+        t = shift * (1 + u) / (1 - u)
+        return (t + shift) * MP.exp(t**2 / 2) * MP.erfc(t / MP.sqrt(2)) / 2
+
+    return remez(q, lambda u: 1 / q(u), MP.mpf(-1), (high - shift) / (high + shift), degree, 8)
+
+
 if __name__ == "__main__":
     for name, find, degree in (
         ("EXP", exp_polynomial, 9),
         ("LOG", log_polynomial, 6),
+        ("MILLS", mills_polynomial, 21),
     ):
         found, error = find(degree)
         print(name, [float(c) for c in found], f"relative error {float(error):.2g}")

@@ -9,16 +9,17 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
 
+from refrm import spec
 from refrm.checks import check_integer
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
 from refrm.geometry import separating_direction, visible
-from refrm.losses import BradleyTerry, Sum, SumToZero, functions
+from refrm.losses import BradleyTerry, Sum, SumToZero
 from refrm.objective import Objective
 from refrm.solvers import LBFGS, Newton, Solver, State, check_solver
 from refrm.spec import Array
@@ -75,23 +76,28 @@ def evaluate(objective: Objective, theta: Array) -> Record:
     d, without the margin m), ``accuracy`` (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all
     of J). Standard deviations divide by N.
     """
-    _, grad = objective.value_and_grad(theta)
+    if objective.in_one_pass:
+        scores = None
+        _, grad = objective.value_and_grad(theta)
+    else:  # by the definition: a record should not cost the compilation of kernels
+        _, grad, *scores = replace(objective, backend="numpy").evaluate(theta)
     terms = objective.loss.terms
     pairwise = Sum(tuple(pair for pair in terms if isinstance(pair[1], BradleyTerry)))
     penalties = Sum(tuple(pair for pair in terms if not isinstance(pair[1], BradleyTerry | SumToZero)))
-    of, n = functions(objective.backend), len(objective)
+    n = len(objective)
     everything = float(n) if objective.weight is None else float(objective.weight.sum())
     parts = []
     with np.errstate(all="ignore"):
         for at in range(0, n, BLOCK):  # no memory that grows with N
             part = slice(at, min(at + BLOCK, n))
-            r_w, r_l = (r.astype(np.float64) for r in objective.scores(theta, part))
+            rows = objective.scores(theta, part) if scores is None else (r[part] for r in scores)
+            r_w, r_l = (r.astype(np.float64) for r in rows)
             weight = np.ones(len(r_w)) if objective.weight is None else objective.weight[part]
             half, d, block = (r_w + r_l) / 2, r_w - r_l, weight.sum()
             means = weight @ half / (block or 1), weight @ d / (block or 1)
             spreads = (weight @ (x - mean) ** 2 for x, mean in zip((half, d), means, strict=True))
             values = (
-                terms.take(part)._of_shares(r_w, r_l, weight / everything, of)[0] for terms in (pairwise, penalties)
+                terms.take(part)._of_shares(r_w, r_l, weight / everything, spec)[0] for terms in (pairwise, penalties)
             )
             parts.append((block, *means, *spreads, weight @ ((d > 0) + 0.5 * (d == 0)), *values))
         blocks, half, d, half_spread, d_spread, right, loss, penalty = np.array(parts).T

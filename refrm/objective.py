@@ -106,7 +106,7 @@ class Objective:
         return None if self.weight is None else self.share
 
     @property
-    def _in_one_pass(self) -> bool:
+    def in_one_pass(self) -> bool:
         """Whether model and loss are those of `refrm.spec.linear_objective`."""
         return type(self.model) is Linear and self.loss.plan is not None
 
@@ -132,7 +132,7 @@ class Objective:
 
     def value(self, theta: ArrayLike) -> float:
         """Return J(theta), to the bit that of `value_and_grad`."""
-        if self._in_one_pass:
+        if self.in_one_pass:
             return self.value_and_grad(theta)[0]
         r_w, r_l = self.scores(theta)
         return self.loss._of_shares(r_w, r_l, self._share, functions(self.backend))[0]
@@ -143,17 +143,22 @@ class Objective:
         The linear model takes one pass over the features, and no memory that grows with N.
         """
         theta, of = self.check_theta(theta), functions(self.backend)
-        if self._in_one_pass:
+        if self.in_one_pass:
             assert self.loss.plan is not None
             margin, smoothing, coef = self.loss.plan
             if margin is not None:
                 margin = check_margin(margin, len(self))
             means, grad = of.linear_objective(self.chosen, self.rejected, theta, margin, smoothing, coef, self._share)
             return total(coef, means), grad.astype(self.dtype, copy=False)
+        return self.evaluate(theta)[:2]
+
+    def evaluate(self, theta: ArrayLike) -> tuple[float, Array, Array, Array]:
+        """Return J(theta), its gradient, r_w and r_l, from one pass forward and one back."""
+        theta = self.check_theta(theta)
         r_w, chosen_vjp = self.model.linearize(theta, self.chosen)
         r_l, rejected_vjp = self.model.linearize(theta, self.rejected)
-        value, g_w, g_l = self.loss._of_shares(r_w, r_l, self._share, of)
-        return value, chosen_vjp(g_w) + rejected_vjp(g_l)
+        value, g_w, g_l = self.loss._of_shares(r_w, r_l, self._share, functions(self.backend))
+        return value, chosen_vjp(g_w) + rejected_vjp(g_l), r_w, r_l
 
     def hvp(self, theta: ArrayLike, t: ArrayLike) -> Array:
         """Return the product of the Hessian of J at theta with ``t``, exact up to rounding (no differences).

@@ -35,3 +35,15 @@ def ulps(found, truth, of=None):
     return (
         float(abs(exact(found) - truth) / spacing(abs(truth) if of is None else of)) if np.isfinite(found) else np.inf
     )
+
+
+def coefficients():
+    """The module docs/coefficients.py."""
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).parent.parent / "docs" / "coefficients.py"
+    description = importlib.util.spec_from_file_location("coefficients", path)
+    script = importlib.util.module_from_spec(description)
+    description.loader.exec_module(script)
+    return script

@@ -11,8 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from refrm import SquaredSum, SumOfSquares, kernels, spec
-from refrm.kernels import compiler, pairwise, scalar, training
-from refrm.mlp import ACTIVATIONS
+from refrm.kernels import compiler, pairwise, scalar
 from refrm.testing import label_smoothings, margins, score_pairs, weights
 
 RNG = np.random.default_rng(0)
@@ -291,35 +290,13 @@ def test_a_block_with_a_pair_that_is_out_of_the_ordinary(scores):
 
 
 def test_the_coefficients_are_those_of_the_script():
-    import importlib.util
-    from pathlib import Path
-
-    path = Path(__file__).parent.parent / "docs" / "coefficients.py"
-    description = importlib.util.spec_from_file_location("coefficients", path)
-    script = importlib.util.module_from_spec(description)
-    description.loader.exec_module(script)
-    for find, coefficients, error in (
+    script = reference.coefficients()
+    for find, expected, error in (
         (script.exp_polynomial, scalar.EXP, 4e-18),
         (script.log_polynomial, scalar.LOG, 2e-18),
     ):
-        found, largest = find(len(coefficients) - 1)
-        assert [float(c) for c in found] == list(coefficients) and largest <= error
-
-
-@given(st.floats(-800, 800) | st.floats(-2, 2) | st.just(0.0))
-def test_activations_agree_with_the_model_s(z):
-    for kind, name in enumerate(ACTIVATIONS):
-        with np.errstate(under="ignore"):
-            a, slope, _ = (float(x[0]) for x in ACTIVATIONS[name](np.array([z])))
-        found = training.activate(kind, z)
-        # exp(-z^2/2) and erfc lose z^2 ulp to the rounding of their argument; the rest a few, of 1 + |z|.
-        size = 2.0**-52 * (8 + 4 * z * z * math.exp(-min(z * z / 2, 700))) * (1 + abs(z))
-        assert abs(found[0] - a) <= size and abs(found[1] - slope) <= size
-
-
-def test_relu_has_derivative_0_at_0():
-    assert training.activate(training.RELU, 0.0) == (0.0, 0.0)
-    assert ACTIVATIONS["relu"](np.zeros(1))[1][0] == 0.0
+        found, largest = find(len(expected) - 1)
+        assert [float(c) for c in found] == list(expected) and largest <= error
 
 
 def test_where_no_cache_can_be_written_the_kernels_are_compiled_without(monkeypatch):

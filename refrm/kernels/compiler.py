@@ -18,14 +18,13 @@ from numba.extending import intrinsic, overload
 STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
-def jit(function: Callable[..., Any], *, inline: bool = False, flags: frozenset[str] = frozenset()) -> Any:
+def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Compile with the project's one set of options, cached on disk where any place for a cache can be written.
 
-    ``error_model="numpy"`` makes x/0 follow IEEE 754. No ``fastmath``, which would break NaN, infinity and compensated
-    sums: ``flags`` names the single liberties that a function takes ("reassoc": a sum in any order; "contract": a
-    product and a sum rounded once).
+    ``error_model="numpy"`` makes x/0 follow IEEE 754. No blanket ``fastmath``: it would break NaN, infinity and the
+    compensated sums. ``options`` are more options of ``numba.njit``.
     """
-    options: Any = {"nogil": True, "error_model": "numpy", "forceinline": inline, "fastmath": set(flags)}
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
     compiled: Any
     try:
         compiled = numba.njit(cache=True, **options)(function)
@@ -37,12 +36,13 @@ def jit(function: Callable[..., Any], *, inline: bool = False, flags: frozenset[
     return compiled
 
 
-inline = partial(jit, inline=True)
+inline = partial(jit, forceinline=True)
 """`jit` for a function of numbers: a loop that calls it is vectorised only where it is inlined. Array functions are
 not: one loop each, their constants stay in registers."""
 
-reassociated = partial(jit, flags=frozenset({"reassoc", "contract"}))
-"""`jit` for a loop of plain sums, whose order is left to the compiler: it is vectorised only then."""
+reassociated = partial(jit, fastmath={"reassoc", "contract"})
+"""`jit` for a loop of plain sums, in an order left to the compiler, product and sum rounded once: it is vectorised only
+then."""
 
 
 @lru_cache(1)

@@ -1,90 +1,48 @@
-"""The training loop of minibatch SGD and Adam on a linear model or an MLP, compiled whole."""
+"""The training steps of minibatch SGD and Adam on a linear model or an MLP.
+
+A step is a sequence of stages: gather the batch; each layer forward; the head forward and backward; each layer
+backward; the optimiser's update. A stage is a product of matrices (`multiply`), which is BLAS's, and then one pass
+over blocks of rows (`sweep`), which any number of threads share. Sums over rows are kept by blocks and added in their
+order, so that all but BLAS gives the same bits on any number of threads.
+
+Every layer's outputs follow each other in one array ``a``, from the batch to the scores; ``slope`` holds at the same
+places the activations' derivatives, which the way back turns into the gradient in the layers' pre-activations. The
+arithmetic is float64, but for BLAS; float32 results are rounded once, at the store.
+"""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
+import numba
 import numpy as np
 
-from refrm.kernels.compiler import jit
+from refrm.kernels.activations import activate
+from refrm.kernels.compiler import jit, side_by_side
 from refrm.kernels.scalar import pair
 from refrm.spec import Array
 
-RELU, TANH, GELU, SOFTPLUS = 0, 1, 2, 3
+GATHER, FORWARD, HEAD, BACKWARD, UPDATE = range(5)
+BLOCK = 1 << 14  # numbers in a block: two arrays of them stay in the second-level cache
+LARGE = 1 << 17  # numbers in a layer from which on it pays to wake other threads
+part = partial(jit, inline="always")  # of `run`, and of nothing else: to compile it twice would take its time
+
+Loss = tuple[float, float, float, float, float]
+Rule = tuple[bool, float, float, float, float, float]
+Data = tuple[Array, Array, Array, Array]
+State = tuple[Array, Array, Array, Array]
+Work = tuple[Array, Array, Array, Array, Array, Array, Array]
 
 
 @jit
-def activate(kind: int, z: float) -> tuple[float, float]:
-    """Return an activation and its derivative; relu has derivative 0 at 0."""
-    if kind == RELU:
-        return (z, 1.0) if z > 0.0 else (0.0, 0.0)
-    if kind == TANH:
-        a = math.tanh(z)
-        return a, 1.0 - a * a
-    if kind == GELU:
-        cdf = 0.5 * math.erfc(-z * math.sqrt(0.5))
-        return z * cdf, cdf + z * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-    e = math.exp(-abs(z))
-    return max(z, 0.0) + math.log1p(e), (1.0 if z >= 0.0 else e) / (1.0 + e)
+def matrix(flat: Array, at: int, rows: int, columns: int) -> Array:
+    """Return a view of shape (rows, columns) of ``flat`` from ``at`` on."""
+    return flat[at : at + rows * columns].reshape(rows, columns)
 
 
 @jit
-def forward(theta: Array, widths: Array, kind: int, head_bias: bool, x: Array, a: Array, slope: Array) -> None:
-    """Fill ``a`` with every layer's output, one layer after the other, and ``slope`` with the activations'
-    derivatives.
-    """
-    rows, layers = x.shape[0], widths.size - 1
-    before, p, q = x, 0, 0
-    for layer in range(layers):
-        n, m = widths[layer], widths[layer + 1]
-        out = a[q : q + rows * m].reshape(rows, m)
-        np.dot(before, theta[p : p + n * m].reshape(n, m), out)
-        p += n * m
-        hidden = layer < layers - 1
-        if hidden or head_bias:
-            out += theta[p : p + m]
-            p += m
-        if hidden:
-            for i in range(q, q + rows * m):
-                y, dy = activate(kind, a[i])
-                a[i] = y
-                slope[i] = dy
-        before = out
-        q += rows * m
-
-
-@jit
-def backward(
-    theta: Array, widths: Array, head_bias: bool, x: Array, a: Array, slope: Array, delta: Array, grad: Array
-) -> None:
-    """Fill ``grad`` with the VJP at what `forward` computed; the end of ``delta`` holds dJ/dr and its rest is
-    scratch.
-    """
-    rows, layers = x.shape[0], widths.size - 1
-    p, q = grad.size, a.size
-    for layer in range(layers - 1, -1, -1):
-        n, m = widths[layer], widths[layer + 1]
-        q -= rows * m
-        d = delta[q : q + rows * m].reshape(rows, m)
-        if layer < layers - 1:
-            for i in range(q, q + rows * m):
-                delta[i] *= slope[i]
-        if layer < layers - 1 or head_bias:
-            p -= m
-            for j in range(m):
-                total = 0.0
-                for i in range(rows):
-                    total += d[i, j]
-                grad[p + j] = total
-        p -= n * m
-        below = a[q - rows * n : q].reshape(rows, n) if layer > 0 else x
-        np.dot(below.T, d, grad[p : p + n * m].reshape(n, m))
-        if layer > 0:
-            np.dot(d, theta[p : p + n * m].reshape(n, m).T, delta[q - rows * n : q].reshape(rows, n))
-
-
-@jit
-def score_gradient(
-    r: Array, margin: Array, weight: Array, loss: tuple[float, float, float, float, float], g: Array
-) -> None:
+def score_gradient(r: Array, margin: Array, weight: Array, loss: Loss, g: Array) -> None:
     """Fill ``g`` with the gradient in the 2B scores ``r``, chosen first, of the loss
 
     mean(c_pair*pair(r_w, r_l) + c_d*d^2 + c_s*s^2) + c_mean*(mean s)^2, with mean x = sum(weight*x)/B: the weights have
@@ -109,7 +67,66 @@ def score_gradient(
 
 
 @jit
-def sgd_step(theta: Array, grad: Array, velocity: Array, lr: float, momentum: float, decay: float) -> None:
+def copy(x: Array, y: Array) -> None:
+    """Copy x to y; assigning to a slice would compile the message of its error as well."""
+    for i in range(y.size):
+        y[i] = x[i]
+
+
+@jit
+def gather(batches: Array, n: int, data: tuple[Array, ...], begin: int, end: int, x: Array, m: Array, w: Array) -> None:
+    """Copy pairs ``begin`` to ``end - 1`` of batch n, chosen first, but for those that are there from the last one."""
+    x_w, x_l, margin, weight = data
+    for j in range(begin, end):
+        i = batches[n, j]
+        if n == 0 or batches[n - 1, j] != i:
+            copy(x_w[i], x[j])
+            copy(x_l[i], x[m.size + j])
+            m[j] = margin[i]
+            w[j] = weight[i]
+
+
+@jit
+def layer_forward(z: Array, slope: Array, bias: Array, kind: int) -> None:
+    """Replace the products ``z`` by the activations of z + bias, and fill ``slope`` with the derivatives."""
+    for i in range(z.shape[0]):
+        row = z[i]
+        for j in range(bias.size):
+            row[j] += bias[j]
+    activate(kind, z.reshape(z.size), slope.reshape(z.size))
+
+
+@jit
+def clear(x: Array) -> None:
+    """Fill x with zeros."""
+    for i in range(x.size):
+        x[i] = 0.0
+
+
+@jit
+def head_backward(g: Array, head: Array, slope: Array, sums: Array) -> None:
+    """Multiply the slopes by what arrives from the head, g head', and add up the rows."""
+    clear(sums)
+    for i in range(g.size):
+        row, g_i = slope[i], np.float64(g[i])
+        for j in range(head.size):
+            row[j] *= g_i * head[j]
+            sums[j] += row[j]
+
+
+@jit
+def layer_backward(arriving: Array, slope: Array, sums: Array) -> None:
+    """Multiply the slopes by what arrives from the layer above, and add up the rows."""
+    clear(sums)
+    for i in range(slope.shape[0]):
+        row, other = slope[i], arriving[i]
+        for j in range(sums.size):
+            row[j] *= other[j]
+            sums[j] += row[j]
+
+
+@jit
+def sgd(theta: Array, grad: Array, velocity: Array, lr: float, momentum: float, decay: float) -> None:
     """One step of SGD with heavy-ball momentum, v <- momentum*v + g, and decoupled weight decay."""
     for i in range(theta.size):
         velocity[i] = momentum * velocity[i] + grad[i]
@@ -117,29 +134,127 @@ def sgd_step(theta: Array, grad: Array, velocity: Array, lr: float, momentum: fl
 
 
 @jit
-def adam_step(
-    theta: Array,
-    grad: Array,
-    first: Array,
-    second: Array,
-    step: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    decay: float,
-) -> None:
+def adam(theta: Array, grad: Array, first: Array, second: Array, step: int, rule: Rule) -> None:
     """Step number ``step``, from 1 on, of Adam (arXiv 1412.6980, Alg. 1) with decoupled weight decay (arXiv
-    1711.05101).
+    1711.05101); of the bias corrections the loop needs no division.
     """
-    bias1, bias2 = 1.0 - beta1**step, 1.0 - beta2**step
+    _, lr, beta1, beta2, eps, decay = rule
+    rate, root = lr / (1.0 - beta1**step), math.sqrt(1.0 / (1.0 - beta2**step))
     for i in range(theta.size):
-        first[i] = beta1 * first[i] + (1.0 - beta1) * grad[i]
-        second[i] = beta2 * second[i] + (1.0 - beta2) * grad[i] * grad[i]
-        theta[i] -= lr * (first[i] / bias1 / (math.sqrt(second[i] / bias2) + eps) + decay * theta[i])
+        g = np.float64(grad[i])
+        m = beta1 * first[i] + (1.0 - beta1) * g
+        v = beta2 * second[i] + (1.0 - beta2) * g * g
+        theta[i] -= rate * m / (root * math.sqrt(v) + eps) + lr * decay * theta[i]
+        first[i] = m
+        second[i] = v
+
+
+@part
+def multiply(stage: Array, head_bias: bool, loss: Loss, state: State, work: Work) -> None:
+    """The products of a stage, and the sums by blocks that the stage before it left."""
+    kind, _, _, n, width, p, q = stage
+    theta, grad, _, _ = state
+    a, slope, arriving, sums, g, m, w = work
+    rows, end = g.size, p + n * width
+    if kind in (GATHER, UPDATE):
+        return
+    x, y = matrix(a, q, rows, n), matrix(a, q + rows * n, rows, width)
+    if kind == FORWARD:
+        np.dot(x, matrix(theta, p, n, width), y)
+    elif kind == HEAD:
+        r = a[q + rows * n :]
+        np.dot(x, theta[p:end], r)
+        if head_bias:
+            for i in range(rows):
+                r[i] += theta[end]
+        score_gradient(r, m, w, loss, g)
+        np.dot(x.T, g, grad[p:end])
+        if head_bias:
+            total = 0.0
+            for i in range(rows):
+                total += g[i]
+            grad[end] = total
+    else:
+        d = matrix(slope, q + rows * n, rows, width)
+        for j in range(width):
+            total = 0.0
+            for block in range(-(-rows // max(1, BLOCK // width))):
+                total += sums[block, j]
+            grad[end + j] = total
+        np.dot(x.T, d, matrix(grad, p, n, width))
+        if q > 0:
+            np.dot(d, matrix(theta, p, n, width).T, matrix(arriving, 0, rows, n))
+
+
+@part
+def sweep(
+    stage: Array, begin: int, end: int, batches: Array, n: int, data: Data, kind: int, rule: Rule, step: int,
+    state: State, work: Work,
+) -> None:  # fmt: skip
+    """The pass of a stage over its blocks ``begin`` to ``end - 1``."""
+    what, items, per, fan_in, width, p, q = stage
+    theta, grad, first, second = state
+    a, slope, arriving, sums, g, m, w = work
+    rows = g.size
+    for block in range(begin, end):
+        i = block * per
+        k = min(per, items - i)
+        if what == GATHER:
+            gather(batches, n, data, i, i + k, matrix(a, 0, rows, data[0].shape[1]), m, w)
+        elif what == FORWARD:
+            at = q + rows * fan_in + i * width
+            bias = theta[p + fan_in * width : p + fan_in * width + width]
+            layer_forward(matrix(a, at, k, width), matrix(slope, at, k, width), bias, kind)
+        elif what == HEAD:
+            head_backward(
+                g[i : i + k], theta[p : p + fan_in], matrix(slope, q + i * fan_in, k, fan_in), sums[block, :fan_in]
+            )
+        elif what == BACKWARD:
+            layer_backward(
+                matrix(arriving, i * fan_in, k, fan_in), matrix(slope, q + i * fan_in, k, fan_in), sums[block, :fan_in]
+            )
+        elif rule[0]:
+            adam(theta[i : i + k], grad[i : i + k], first[i : i + k], second[i : i + k], step + n + 1, rule)
+        else:
+            sgd(theta[i : i + k], grad[i : i + k], first[i : i + k], rule[1], rule[2], rule[5])
 
 
 @jit
+def run(steps, stages, products, share, shares, batches, data, kind, head_bias, loss, rule, step, state, work):  # type: ignore[no-untyped-def]
+    """Run stages of steps: their products if ``products``, and of their passes one of ``shares`` (0 for none)."""
+    for n in range(steps[0], steps[1]):
+        for k in range(stages.shape[0]):
+            stage = stages[k]
+            if products:
+                multiply(stage, head_bias, loss, state, work)
+            if shares > 0:
+                blocks = -(-stage[1] // stage[2])
+                begin, end = blocks * share // shares, blocks * (share + 1) // shares
+                sweep(stage, begin, end, batches, n, data, kind, rule, step, state, work)
+
+
+def plan(widths: Array, pairs: int, parameters: int) -> Array:
+    """Return the stages of a step, each a row: what, the rows or other items of its pass and how many make a block,
+    the layer's fan-in and width, where its parameters begin in theta and where its inputs begin in ``a``.
+    """
+    layers, p, q = [], 0, 0
+    for n, m in pairwise(widths):
+        layers.append((n, m, p, q))
+        p, q = p + n * m + m, q + 2 * pairs * n
+    *hidden, head = layers
+    stages = [(GATHER, pairs, widths[0], *head), *((FORWARD, 2 * pairs, layer[1], *layer) for layer in hidden)]
+    # The pass of a stage on the way back is over the layer below it, which the first layer does not have.
+    stages += [(HEAD, 2 * pairs if hidden else 0, head[0], *head)]
+    stages += [(BACKWARD, 2 * pairs if layer[3] else 0, layer[0], *layer) for layer in reversed(hidden)]
+    stages += [(UPDATE, parameters, 1, *head)]
+    return np.array([(what, items, max(1, BLOCK // width), *layer) for what, items, width, *layer in stages])
+
+
+def call_one(functions: Sequence[Callable[[], None]], index: int, end: int) -> None:
+    """Call one of the functions."""
+    functions[index]()
+
+
 def descend(
     theta: Array,
     first: Array,
@@ -151,30 +266,30 @@ def descend(
     margin: Array,
     weight: Array,
     network: tuple[Array, int, bool],
-    loss: tuple[float, float, float, float, float],
-    rule: tuple[bool, float, float, float, float, float],
+    loss: Loss,
+    rule: Rule,
 ) -> None:
     """Take one optimiser step for each row of ``batches`` (indices of pairs), in place, from step number ``step``
-    on.
+    on, on as many threads as ``numba.get_num_threads()`` says where that pays.
     """
     widths, kind, head_bias = network
-    adam, lr, beta1, beta2, eps, decay = rule
-    size = batches.shape[1]
-    x = np.empty((2 * size, x_w.shape[1]), theta.dtype)
-    a = np.empty(2 * size * widths[1:].sum(), theta.dtype)
-    slope, delta, grad = np.empty_like(a), np.empty_like(a), np.empty_like(theta)
-    m, w = np.empty(size), np.empty(size)
-    for n in range(batches.shape[0]):
-        for j in range(size):
-            i = batches[n, j]
-            x[j] = x_w[i]
-            x[size + j] = x_l[i]
-            m[j] = margin[i]
-            w[j] = weight[i]
-        forward(theta, widths, kind, head_bias, x, a, slope)
-        score_gradient(a[a.size - 2 * size :], m, w, loss, delta[a.size - 2 * size :])
-        backward(theta, widths, head_bias, x, a, slope, delta, grad)
-        if adam:
-            adam_step(theta, grad, first, second, step + n + 1, lr, beta1, beta2, eps, decay)
-        else:
-            sgd_step(theta, grad, first, lr, beta1, decay)
+    pairs = batches.shape[1]
+    rows, dtype = 2 * pairs, theta.dtype
+    widest = max(widths[:-1])
+    stages = plan(widths, pairs, theta.size)
+    a, slope = np.empty((2, rows * widths.sum()), dtype)
+    arriving = np.empty(rows * max(widths[1:-2], default=0), dtype)
+    sums = np.empty((max(stages[:, 1] // stages[:, 2]) + 1, widest))
+    work = (a, slope, arriving, sums, np.empty(rows, dtype), *np.empty((2, pairs)))
+    state = (theta, np.empty_like(theta), first, second)
+    task = (batches, (x_w, x_l, margin, weight), kind, head_bias, loss, rule, step, state, work)
+    threads = numba.get_num_threads() if rows * widest >= LARGE else 1
+    if threads == 1:
+        run((0, len(batches)), stages, True, 0, 1, *task)
+        return
+    for n in range(len(batches)):
+        for k in range(len(stages)):
+            here = (n, n + 1), stages[k : k + 1]
+            run(*here, True, 0, 0, *task)
+            passes = [partial(run, *here, False, share, threads, *task) for share in range(threads)]
+            side_by_side(threads, threads, partial(call_one, passes))
