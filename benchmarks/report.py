@@ -7,7 +7,9 @@ from typing import Any
 import pyperf
 from timing import OURS
 
-PACKAGES = ("refrm", "numpy", "scipy", "numba", "torch", "jax", "scikit-learn", "choix", "pyperf")
+import refrm
+
+PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "scikit-learn", "choix", "pyperf")
 ABOUT = ("cpu_model_name", "cpu_count", "cpu_config", "platform", "python_version", "load_avg_1min")
 TITLES = {
     "pairwise": "Pairwise loss and squared sum: value and both gradients",
@@ -24,6 +26,7 @@ def machine() -> dict[str, str]:
     """Return the processor, what else ran on it, and the versions."""
     found = pyperf.Run([1.0], collect_metadata=True).get_metadata()
     about = {key: str(found[key]) for key in ABOUT if key in found}
+    about["refrm"] = refrm.__version__
     for package in PACKAGES:
         try:
             about[package] = version(package)

@@ -38,6 +38,7 @@ class Case:
     per: int = 1  # how many units of work a run does, such as steps; the table has the time of one
     left_out: dict[str, str] = field(default_factory=dict)
     slower: dict[str, float] = field(default_factory=dict)  # given up after so many seconds
+    known: dict[str, float] = field(default_factory=dict)  # seconds that a warm run took
     notes: list[str] = field(default_factory=list)
     least_rounds: int = 7
 
@@ -76,7 +77,7 @@ def measure(case: Case, seconds: float) -> dict[str, list[float]]:
     still spins; where a run is long against that, it follows a pause. Rounds begin with another contender each time.
     """
     runs = {**case.contenders, **case.limits}
-    once = {name: seconds_of(run, 1) for name, run in runs.items()}
+    once = {name: case.known.get(name) or seconds_of(run, 1) for name, run in runs.items()}
     once = {name: t if t > 0.1 else min(t, seconds_of(runs[name], 1)) for name, t in once.items()}
     loops = {name: max(1, math.ceil(1e-3 / t)) for name, t in once.items()}
     short = {name: once[name] * loops[name] < 0.02 for name in runs}
