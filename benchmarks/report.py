@@ -110,15 +110,19 @@ def verdict(bar: dict[str, Any], row: dict[str, Any]) -> str:
     return f"{bar['least']:.3g} x {of}: {more}{bar['reached']:.3g}, {'met' if bar['met'] else '**missed**'}"
 
 
-def markdown(about: dict[str, str], rows: list[dict[str, Any]]) -> str:
-    """Return the whole page."""
-    lines = ["# Benchmarks", "", "Written by `benchmarks/run.py`; medians, with quartiles in parentheses. A bar", ""]
-    lines[2] += ' "x y" asks for a speed of x times y\'s, and of the limit for the share x.'
+def markdown(about: dict[str, str], rows: list[dict[str, Any]], images: str = "") -> str:
+    """Return the whole page, with the plots that are in the directory ``images``."""
+    intro = (
+        "Written by `benchmarks/run.py`, as docs/benchmarks.md explains; medians, with quartiles in parentheses. A bar of",
+        "5 x fastest peer asks for five times its speed, and one of 0.85 x limit for that share of the limit.",
+    )
+    lines = ["# Benchmarks", "", *intro, ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]
     for group, title in TITLES.items():
         chosen = [row for row in rows if row["group"] == group]
         if chosen:
-            lines += ["", f"## {title}", "", *(growth(chosen) if group == "growth" else table(chosen))]
+            picture = [f"![{title}: ratios and bars]({images}/bench-{group}.svg)", ""] if images else []
+            lines += ["", f"## {title}", "", *picture, *(growth(chosen) if group == "growth" else table(chosen))]
     bars = [bar["met"] for row in rows for bar in row["bars"]]
     lines += ["", f"{bars.count(True)} of {len(bars)} bars met."]
     return "\n".join(lines) + "\n"
@@ -189,6 +193,8 @@ def plots(place: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def draw_ratios(figure: Any, rows: list[dict[str, Any]], colours: list[str]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     names = list(dict.fromkeys(row["name"] for row in rows))
     panels = figure.subplots(1, 2, sharey=True)
     texts = (("fastest/refrm", "times as fast as the fastest peer"), ("limit/refrm", "share of the physical limit"))
@@ -205,6 +211,9 @@ def draw_ratios(figure: Any, rows: list[dict[str, Any]], colours: list[str]) -> 
                     axes.scatter(bar["least"], names.index(row["name"]), s=130, color="black", marker="|", zorder=2)
         axes.axvline(1, color="black", linewidth=0.6)
         axes.set(xscale="log", xlabel=text, yticks=range(len(names)), yticklabels=names)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y", linewidth=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()

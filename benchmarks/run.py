@@ -110,7 +110,8 @@ def main() -> None:
         print(file=sys.stderr)
     about["took"] = f"{(time.monotonic() - begin) / 60:.0f} minutes"
     found = report.judge(rows)
-    text = report.markdown(about, found)
+    images = os.path.relpath(options.images, options.output.parent) if options.images and options.output else ""
+    text = report.markdown(about, found, images)
     print(text)
     if options.output:
         options.output.with_suffix(".md").write_text(text)
