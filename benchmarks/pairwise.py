@@ -1,120 +1,82 @@
-"""Pairwise loss + 0.01*(r_w + r_l)^2, value and both gradients: refrm beside what an engineer would write instead."""
+"""Pairwise loss and squared sum on scores: value and both gradients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import limits
 import numpy as np
-
-Contenders = dict[str, Callable[[], tuple[Any, Any, Any]]]
-COEF = 0.01
-
-
-def numpy_scipy(w: np.ndarray, v: np.ndarray) -> Callable[[], tuple[Any, Any, Any]]:
-    from scipy.special import expit, log_expit
-
-    def run() -> tuple[Any, Any, Any]:
-        d, s, n = w - v, w + v, len(w)
-        value = -log_expit(d).mean() + COEF * (s * s).mean()
-        slope, pull = -expit(-d) / n, 2 * COEF * s / n
-        return value, pull + slope, pull - slope
-
-    return run
+import peers
+from timing import OURS, Bar, Case, Run, build
 
 
-def plain_numpy(w: np.ndarray, v: np.ndarray) -> Callable[[], tuple[Any, Any, Any]]:
-    def run() -> tuple[Any, Any, Any]:
-        d, s, n = w - v, w + v, len(w)
-        e = np.exp(-np.abs(d))
-        value = np.mean(np.maximum(-d, 0) + np.log1p(e)) + COEF * np.mean(s * s)
-        slope, pull = -np.where(d >= 0, e, 1) / (1 + e) / n, 2 * COEF * s / n
-        return value, pull + slope, pull - slope
+def torch_eager(w: np.ndarray, v: np.ndarray, threads: int) -> Run:
+    torch = peers.get_torch(threads)
+    a, b = (torch.from_numpy(x).requires_grad_() for x in (w, v))
 
-    return run
-
-
-def torch_autograd(w: np.ndarray, v: np.ndarray, threads: int, compiled: bool) -> Callable[[], tuple[Any, Any, Any]]:
-    import torch
-
-    torch.set_num_threads(threads)
-    a, b = (torch.from_numpy(x.copy()).requires_grad_() for x in (w, v))
-
-    def loss(a: Any, b: Any) -> Any:
-        return -torch.nn.functional.logsigmoid(a - b).mean() + COEF * ((a + b) ** 2).mean()
-
-    loss = torch.compile(loss) if compiled else loss
-
-    def run() -> tuple[Any, Any, Any]:
-        value = loss(a, b)
+    def run() -> tuple[Any, ...]:
+        value = peers.torch_loss(a, b)
         return (value.detach(), *torch.autograd.grad(value, (a, b)))
 
     return run
 
 
-def jax_jit(w: np.ndarray, v: np.ndarray) -> Callable[[], tuple[Any, Any, Any]]:
-    import jax
+def torch_compiled(w: np.ndarray, v: np.ndarray, threads: int) -> Run:
+    torch = peers.get_torch(threads)
+    both = torch.compile(torch.func.grad_and_value(peers.torch_loss, argnums=(0, 1)), dynamic=False)
+    a, b = torch.from_numpy(w), torch.from_numpy(v)
 
-    jax.config.update("jax_enable_x64", True)
+    def run() -> tuple[Any, ...]:
+        grads, value = both(a, b)
+        return value, *grads
+
+    return run
+
+
+def jax_jit(w: np.ndarray, v: np.ndarray) -> Run:
+    jax = peers.get_jax()
+    both = jax.jit(jax.value_and_grad(peers.jax_loss, (0, 1)))
     a, b = jax.numpy.asarray(w), jax.numpy.asarray(v)
 
-    @jax.jit
-    def both(a: Any, b: Any) -> Any:
-        def loss(a: Any, b: Any) -> Any:
-            return -jax.nn.log_sigmoid(a - b).mean() + COEF * ((a + b) ** 2).mean()
-
-        return jax.value_and_grad(loss, (0, 1))(a, b)
-
-    def run() -> tuple[Any, Any, Any]:
-        value, (g_w, g_l) = jax.block_until_ready(both(a, b))
-        return value, g_w, g_l
+    def run() -> tuple[Any, ...]:
+        value, grads = jax.block_until_ready(both(a, b))
+        return value, *grads
 
     return run
 
 
-def ours(w: np.ndarray, v: np.ndarray) -> Callable[[], tuple[Any, Any, Any]]:
-    import refrm
-
-    loss = refrm.BradleyTerry() + COEF * refrm.SquaredSum()
-    return lambda: loss.value_and_grad(w, v)
-
-
-def stream(w: np.ndarray, v: np.ndarray, threads: int) -> Callable[[], tuple[Any, Any, Any]]:
-    """The physical limit: read two arrays and write two of the same size, nothing else."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(threads)
-    parts = [slice(len(w) * k // threads, len(w) * (k + 1) // threads) for k in range(threads)]
-
-    def copy(to: np.ndarray, source: np.ndarray) -> None:
-        list(pool.map(lambda part: np.copyto(to[part], source[part]), parts))
-
-    def run() -> tuple[Any, Any, Any]:
-        a, b = np.empty_like(w), np.empty_like(v)
-        copy(a, w)
-        copy(b, v)
-        return None, a, b
-
-    return run
+def agree(name: str, results: dict[str, Any], w: np.ndarray, v: np.ndarray) -> None:
+    """Raise unless all found the same: per pair to what rounding d = r_w - r_l and a dozen further roundings cost,
+    the value to what N additions in any order may cost.
+    """
+    u = float(np.finfo(w.dtype).eps) / 2
+    value, *grads = (np.asarray(x, dtype=np.float64) for x in results[OURS])
+    per_pair = (float(np.abs(w - v).max()) + 12) * u
+    for other, (found, *theirs) in results.items():
+        note = f"{name}: {other}"
+        np.testing.assert_allclose(float(found), value, rtol=per_pair + len(w) * u, err_msg=note)
+        for g, h in zip(grads, theirs, strict=True):
+            np.testing.assert_allclose(np.asarray(h, np.float64), g, 0, per_pair * np.abs(g).max(), err_msg=note)
 
 
-def cases(threads: int, largest: int) -> Iterator[tuple[str, Contenders]]:
-    """Yield the name of each case and its contenders, on the same input; "stream" is the limit, not a contender."""
-    for n in (10**3, 10**6, 3 * 10**7):
-        for dtype in (np.float64, np.float32):
-            if n > largest:
-                continue
-            rng = np.random.default_rng(n)
-            w, v = (3 * rng.standard_normal((2, n))).astype(dtype)
-            made: Contenders = {"refrm": ours(w, v), "NumPy": plain_numpy(w, v), "SciPy": numpy_scipy(w, v)}
-            for name, make in (
-                ("PyTorch eager", lambda w, v: torch_autograd(w, v, threads, False)),
-                ("torch.compile", lambda w, v: torch_autograd(w, v, threads, True)),
-                ("JAX jit", jax_jit),
-            ):
-                try:
-                    made[name] = make(w, v)
-                    made[name]()
-                except Exception as error:  # a peer that is not installed or does not run here is left out, and named
-                    print(f"  {name} left out: {type(error).__name__}: {str(error).splitlines()[0][:80]}")
-                    made.pop(name, None)
-            made["stream"] = stream(w, v, threads)
-            yield f"pairwise N={n:.0e} {np.dtype(dtype).name}".replace("e+0", "e"), made
+def cases(threads: int, quick: bool) -> Iterator[Case]:
+    loss = peers.ours()
+    for n in (10**3, 10**5) if quick else (10**3, 10**6, 3 * 10**7):
+        for dtype in ("float64", "float32"):
+            w, v = (3 * np.random.default_rng(n).standard_normal((2, n))).astype(dtype)
+            runs, results, left_out = build(
+                {
+                    OURS: lambda w=w, v=v: lambda: loss.value_and_grad(w, v),
+                    "NumPy": lambda w=w, v=v: lambda: peers.numpy_loss(w, v),
+                    "SciPy": lambda w=w, v=v: lambda: peers.scipy_loss(w, v),
+                    "PyTorch eager": lambda w=w, v=v: torch_eager(w, v, threads),
+                    "torch.compile": lambda w=w, v=v: torch_compiled(w, v, threads),
+                    "JAX jit": lambda w=w, v=v: jax_jit(w, v),
+                }
+            )
+            name = f"N = {n:.0e}, {dtype}".replace("e+0", "e")
+            agree(name, results, w, v)
+            bars = {10**3: [Bar("", 5.0)], 10**6: [Bar("", 5.0 if dtype == "float64" else 2.0)]}.get(n, [])
+            if n > 10**7 and threads > 1:
+                bars = [Bar("limit", 1 / 1.5)]
+            del results
+            yield Case(name, runs, limits.stream(w, v, threads), bars, left_out=left_out)

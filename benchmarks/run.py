@@ -1,145 +1,125 @@
-"""Run the benchmarks side by side and print one table: ``python benchmarks/run.py --help``.
+"""Run the benchmarks side by side, print one table and save it: ``python benchmarks/run.py --help``.
 
-Medians of interleaved runs: every contender runs once in each round, so that whatever else the machine does meets all
-of them. All see the same inputs, are warm, and must agree on the results before anything is timed. Every number of
-threads is a process of its own, in which all libraries are held to that number.
+Every group of rows and every number of threads is a process of its own, in which all libraries are held to that number
+of threads and of processors. All contenders of a row see the same input and must agree before anything is timed; each
+runs once in every round (`timing.measure`).
 """
 
 import argparse
+import dataclasses
+import importlib
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import report
+from timing import measure
 
-PACKAGES = ("refrm", "numpy", "scipy", "numba", "torch", "jax")
-
-
-def agree(name: str, results: dict[str, Any]) -> None:
-    """Raise unless every contender found the same value and gradients as refrm, to its precision."""
-    value, *grads = (np.asarray(x, dtype=np.float64) for x in results["refrm"])
-    tolerance = 1e-4 if "float32" in name else 1e-9
-    for other, (found, *others) in results.items():
-        np.testing.assert_allclose(float(found), value, rtol=tolerance, err_msg=f"{name}: {other}")
-        for ours, theirs in zip(grads, others, strict=True):
-            limit = tolerance * np.abs(ours).max()
-            np.testing.assert_allclose(
-                np.asarray(theirs, np.float64), ours, rtol=0, atol=limit, err_msg=f"{name}: {other}"
-            )
+GROUPS = ("pairwise", "linear", "fit", "mlp", "command", "growth")
+HERE = Path(__file__).parent
 
 
-def measure(contenders: dict[str, Any], seconds: float) -> dict[str, dict[str, float]]:
-    """Return median and quartiles in milliseconds of interleaved runs."""
-    once = {}
-    for name, run in contenders.items():
-        begin = time.perf_counter()
-        run()
-        once[name] = time.perf_counter() - begin
-    repeats = {name: max(1, int(2e-4 / t)) for name, t in once.items()}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    rounds = max(7, min(200, int(seconds / sum(once[name] * repeats[name] for name in contenders))))
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                run()
-            times[name].append((time.perf_counter() - begin) / repeats[name] * 1e3)
-    quartiles = {name: statistics.quantiles(t, n=4) for name, t in times.items()}
-    return {name: {"low": q[0], "median": q[1], "high": q[2]} for name, q in quartiles.items()}
+def child(group: str, threads: int, seconds: float, quick: bool, data: Path | None) -> None:
+    """Measure every row of a group with one number of threads; print one JSON line each."""
+    module = importlib.import_module(group)
+    if group == "growth":
+        for row in module.rows(threads, quick):
+            print(json.dumps(row), flush=True)
+        return
+    for case in module.cases(threads, quick, *((data,) if group == "command" else ())):
+        row = vars(dataclasses.replace(case, bars=[vars(bar) for bar in case.bars], contenders={}, limits={}))
+        print(json.dumps({**row, "group": group, "threads": threads, "times": measure(case, seconds)}), flush=True)
 
 
-def child(threads: int, seconds: float, largest: int) -> None:
-    """Measure every case with one number of threads; print one JSON line each."""
-    import pairwise
-
-    for name, contenders in pairwise.cases(threads, largest):
-        agree(name, {other: run() for other, run in contenders.items() if other != "stream"})
-        print(json.dumps({"case": name, "threads": threads, "times": measure(contenders, seconds)}), flush=True)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the Markdown table."""
-    lines = [
-        "| work | threads | refrm, ms | limit, ms | refrm/limit | peers, ms (median) | fastest peer/refrm |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        times = dict(row["times"])
-        ours, limit = times.pop("refrm"), times.pop("stream")
-        peers = ", ".join(f"{name} {t['median']:.4g}" for name, t in times.items())
-        fastest = min(t["median"] for t in times.values())
-        spread = f"{ours['median']:.4g} ({ours['low']:.4g}-{ours['high']:.4g})"
-        ratios = f"{ours['median'] / limit['median']:.2f} | {peers} | {fastest / ours['median']:.2f}"
-        lines.append(f"| {row['case']} | {row['threads']} | {spread} | {limit['median']:.4g} | {ratios} |")
-    return "\n".join(lines)
+@contextmanager
+def processors(count: int) -> Iterator[None]:
+    """Hold this process, and those that it starts, to ``count`` processors: XLA's pool heeds nothing else."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
-def machine() -> dict[str, str]:
-    """Return the processor and the versions."""
-    found = {"python": platform.python_version(), "machine": platform.processor() or platform.machine()}
-    if Path("/proc/cpuinfo").exists():
-        names = [
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ]
-        found["machine"] = f"{names[0]}, {len(names)} cores" if names else found["machine"]
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def measured(group: str, threads: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a group."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    env = {**os.environ, **dict.fromkeys(names, str(threads)), "MPLBACKEND": "agg"}
+    env["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+    command = [sys.executable, __file__, "--child", group, "--threads", str(threads), "--seconds", str(options.seconds)]
+    command += ["--quick"] * options.quick + (["--data", str(options.data)] if options.data else [])
+    with (
+        processors(threads),
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                yield json.loads(line)
+            else:
+                print(line, end="", file=sys.stderr)
+    if process.returncode:
+        sys.exit(f"the rows of {group} with {threads} threads failed")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(GROUPS), help="groups, separated by commas; default: %(default)s")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seconds", type=float, help="for each row, at least its fewest rounds; default: 3")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, not how fast")
+    parser.add_argument("--data", type=Path, help="pairs (.npz) for the row of `refrm fit`, instead of synthetic ones")
     parser.add_argument(
-        "--seconds", type=float, default=3.0, help="for each case, after one warm run of each contender"
+        "--output", type=Path, help="writes OUTPUT.md, OUTPUT.json; default for whole runs: benchmarks/results"
     )
-    parser.add_argument("--largest", type=int, default=3 * 10**7, help="leave out cases with more pairs")
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results"), help="writes OUTPUT.md and OUTPUT.json"
-    )
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=Path, help="directory of the plots; default for whole runs: docs/images")
+    parser.add_argument("--raw", type=Path, help="writes every single time, as a suite of pyperf")
+    parser.add_argument("--child", choices=GROUPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.seconds = options.seconds or (0.3 if options.quick else 3.0)
+    groups = options.only.split(",")
+    if unknown := set(groups) - set(GROUPS):
+        parser.error(f"--only: no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     if options.child:
-        child(options.threads[0], options.seconds, options.largest)
+        child(options.child, options.threads[0], options.seconds, options.quick, options.data)
         return
-    rows = []
-    for threads in options.threads:
-        names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-        env = {**os.environ, **dict.fromkeys(names, str(threads))}
-        env["XLA_FLAGS"] = (
-            f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
-        )
-        command = [sys.executable, __file__, "--child", "--threads", str(threads)]
-        command += ["--seconds", str(options.seconds), "--largest", str(options.largest)]
-        if threads == 1 and sys.platform == "linux":
-            command = ["taskset", "-c", "0", *command]  # XLA's pool does not heed the flags
-        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("{"):
-                    rows.append(json.loads(line))
-                    print(rows[-1]["case"], f"{threads} threads", file=sys.stderr)
-                else:
-                    print(line, end="", file=sys.stderr)
-        if process.returncode:
-            sys.exit(f"the run with {threads} threads failed")
-    about = machine()
-    text = "\n".join([f"- {key}: {value}" for key, value in about.items()]) + "\n\n" + table(rows) + "\n"
-    options.output.with_suffix(".md").write_text(text)
-    options.output.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    if not options.quick and set(groups) == set(GROUPS):
+        options.output = options.output or HERE / "results"
+        options.images = options.images or HERE.parent / "docs" / "images"
+    begin, rows, about = time.monotonic(), [], report.machine()
+    for group in groups:
+        for threads in options.threads:
+            if group == "growth" and threads < max(options.threads):
+                continue
+            for row in measured(group, threads, options):
+                rows.append(row)
+                text = f"{time.monotonic() - begin:5.0f} s  {group}, {threads} threads: {row['name']}"
+                live = sys.stderr.isatty()
+                print(f"\r\033[K{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    about["took"] = f"{(time.monotonic() - begin) / 60:.0f} minutes"
+    found = report.judge(rows)
+    images = os.path.relpath(options.images, options.output.parent) if options.images and options.output else ""
+    text = report.markdown(about, found, images)
     print(text)
+    if options.output:
+        options.output.with_suffix(".md").write_text(text)
+        options.output.with_suffix(".json").write_text(json.dumps({"about": about, "rows": found}, indent=1) + "\n")
+    if options.raw:
+        report.suite(rows).dump(str(options.raw), replace=True)
+    if options.images:
+        report.plots(options.images, found)
 
 
 if __name__ == "__main__":

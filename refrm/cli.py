@@ -137,7 +137,7 @@ def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
 )
 @click.option("--solver", type=click.Choice(list(SOLVER_OPTIONS)), help="Default: newton for linear, adam for mlp.")
 @click.option("--steps", type=click.IntRange(1), help="Steps of sgd and adam, most iterations of newton and lbfgs.")
-@click.option("--tol", type=Number(0), help="When newton (decrement/sqrt(J)) and lbfgs (largest gradient) stop.")
+@click.option("--tol", type=Number(0), help="When newton (decrement/sqrt(J)) and lbfgs (norm of the gradient) stop.")
 @click.option("--lr", type=Number(0, open_low=True), help="Learning rate of sgd and adam.")
 @click.option("--momentum", type=Number(0, 1), help="Momentum of sgd.")
 @click.option("--batch-size", type=click.IntRange(1), help="Pairs in a batch of sgd and adam.")

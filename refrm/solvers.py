@@ -126,7 +126,7 @@ def reduced(objective: Objective, basis: Array) -> Objective | None:
 
 @dataclass(frozen=True)
 class LBFGS:
-    """SciPy's L-BFGS, for any model, in float64; ``tol`` bounds the largest component of the gradient.
+    """SciPy's L-BFGS, for any model, in float64; ``tol`` bounds the Euclidean norm of the gradient, as records have it.
 
     For the linear model it works in coordinates in which the Hessian at zero scores is about the identity
     (`refrm.geometry.conditioner`): the scale of a feature and most of the correlation between features do not matter.
@@ -165,18 +165,18 @@ class LBFGS:
             state.step += 1
             if state.step < stop_at:
                 run.observe(replace(state, theta=accepted.theta.astype(state.theta.dtype)))
-            if np.abs(accepted.grad).max() <= self.tol:
+            if accepted.norm <= self.tol:
                 raise StopIteration
 
-        if np.abs(last.grad).max() > self.tol:
+        if last.norm > self.tol:
             options = {"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 20}
             scipy_minimize(value_and_grad, start, method="L-BFGS-B", jac=True, callback=observe, options=options)
         state.first, state.theta = accepted.theta, accepted.theta.astype(state.theta.dtype)
         if not math.isfinite(last.value):
             state.stop = "diverged"
-        elif np.abs(accepted.grad).max() <= self.tol:
+        elif accepted.norm <= self.tol:
             state.stop = "converged"
-        elif accepted.value >= first.value and np.abs(accepted.grad).max() >= np.abs(first.grad).max():
+        elif accepted.value >= first.value and accepted.norm >= first.norm:
             state.stop = "stalled"  # from a fresh memory
         if (state.stop or state.step >= self.max_iter) and not (
             near and near.certifies(wide, accepted.theta, accepted.grad)
@@ -192,6 +192,11 @@ class Point:
     theta: Array
     value: float
     grad: Array
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the gradient."""
+        return float(np.linalg.norm(self.grad))
 
 
 def stream(seed: int, n: int, size: int, step: int, count: int) -> Array:
