@@ -1,0 +1,377 @@
+"""The known mistakes, as data: what each one is, where it was seen, and a form that computes it.
+
+A loss is made of parts (`Form`): the argument of the sigmoid, the likelihood, the penalty, the reduction, rounding and
+gradient. A `Mistake` changes one part, so that two mistakes in different parts combine into a form, too. Sources are
+public: repository#thread, or repository@commit:file. Some mistakes are conventions where they are meant; `convention`
+says what to state then.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refrm.spec import Array, sigmoid
+
+Change = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The parts of a loss; the defaults are right. `evaluate` computes it."""
+
+    order: str = "chosen-first"  # or "swapped"
+    argument: str = "difference"  # or "normalised"
+    spread: str = "pairs"  # or "scores", "margin": what is broadcast to N x N
+    margin: str = "subtracted"  # or "added", "ignored", "outside"
+    likelihood: str = "softplus"  # or "sigmoid", "log-sigmoid", "log-exp", "epsilon", "threshold"
+    epsilon: float = 0.0  # of "epsilon"
+    penalty: str = "squared-sum"  # or "squared-difference", "sum-of-squares", "sum-to-zero", "batch-sum", "none"
+    factor: float = 1.0  # of the penalty
+    sign: float = 1.0  # of the penalty
+    power: int = 1  # of the penalty's coefficient
+    reduction: str = "mean"  # or "sum", "none"
+    rounding: str = "none"  # or "float32", "bfloat16", "float16": of the argument
+    detached: str = "none"  # or "chosen", "rejected": the side without a gradient
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One known mistake: it sets the parts of a form to one of ``changes`` (variants of the same mistake)."""
+
+    id: str
+    name: str
+    description: str
+    source: str
+    changes: tuple[Change, ...]
+    convention: str = ""
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Return the names of the parts it changes; mistakes with common parts do not combine."""
+        return frozenset(key for change in self.changes for key in change)
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "R1",
+        "squared-difference",
+        "your penalty is lambda*mean((r_w - r_l)^2): the squared difference, which pulls the margin to 0 and leaves "
+        "the mean score free",
+        "huggingface/trl#1932",
+        ({"penalty": "squared-difference"},),
+    ),
+    Mistake(
+        "R2",
+        "negative-coefficient",
+        "your coefficient is negative: the penalty rewards large scores, and the loss has no minimum",
+        "axolotl-ai-cloud/axolotl#3124",
+        ({"sign": -1.0},),
+    ),
+    Mistake(
+        "R3",
+        "sum-of-squares",
+        "your penalty is lambda*mean(r_w^2 + r_l^2): the sum of squares, which also pulls on the margin",
+        "pytorch/rl#3922",
+        ({"penalty": "sum-of-squares"},),
+        'penalty="sum-of-squares"',
+    ),
+    Mistake(
+        "R4",
+        "factor-of-two",
+        "your penalty has another factor than the convention's: lambda or its factor is off by 2 or 4",
+        "PKU-Alignment/align-anything@3f9decc",
+        ({"factor": 0.5}, {"factor": 2.0}, {"factor": 0.25}, {"factor": 4.0}),
+        "factor=0.5",
+    ),
+    Mistake(
+        "R5",
+        "batch-sum",
+        "your penalty is lambda*B*(mean of the 2B scores)^2: it depends on the size of the batch, and lets pairs cancel",
+        "LinkedIn-XFACT/RM-Robustness@3bafaab",
+        ({"penalty": "batch-sum"},),
+        'penalty="batch-sum"',
+    ),
+    Mistake(
+        "R6",
+        "minus-sign",
+        "your penalty enters with a minus sign: the loss has no minimum, and scores grow exponentially",
+        "a course text, which prints it so (T10)",
+        ({"sign": -1.0},),
+    ),
+    Mistake(
+        "R7",
+        "penalty-twice",
+        "your penalty is multiplied by lambda twice",
+        "modelscope/ms-swift@3602360a5:rlhf_trainers/reward_trainer.py",
+        ({"power": 2},),
+    ),
+    Mistake(
+        "R8",
+        "sum-to-zero",
+        "your penalty is lambda*(mean(r_w + r_l))^2: the square of the batch's mean, which lets pairs cancel",
+        "arXiv 2505.07271",
+        ({"penalty": "sum-to-zero"},),
+        'penalty="sum-to-zero"',
+    ),
+    Mistake(
+        "R9",
+        "penalty-missing",
+        "your loss has no penalty: the coefficient has no effect",
+        "OpenRLHF/OpenRLHF@3c3be623:models/loss.py",
+        ({"penalty": "none"},),
+        "coef=0",
+    ),
+    Mistake(
+        "M1",
+        "margin-broadcast",
+        "your margins of shape (N,) meet differences of shape (N, 1): the mean runs over N x N combinations",
+        "huggingface/trl#719",
+        ({"spread": "margin"},),
+    ),
+    Mistake(
+        "M2",
+        "margin-sign",
+        "your margin is added to r_w - r_l, not subtracted: it asks for less, not for more",
+        "OpenRLHF/OpenRLHF#129",
+        ({"margin": "added"},),
+    ),
+    Mistake(
+        "M3",
+        "margin-ignored",
+        "your loss accepts a margin and ignores it",
+        "OpenRLHF/OpenRLHF@3c3be623:models/loss.py",
+        ({"margin": "ignored"},),
+    ),
+    Mistake(
+        "M4",
+        "margin-outside",
+        "your margin is outside the sigmoid, -log(sigma(d) - m): NaN as soon as m exceeds sigma(d)",
+        "natolambert/rlhf-book#96",
+        ({"margin": "outside"},),
+    ),
+    Mistake(
+        "L1",
+        "missing-log",
+        "your loss is -sigma(d): the logarithm is missing, and confident mistakes have no gradient",
+        "HarderThenHarder/transformers_tasks#15",
+        ({"likelihood": "sigmoid"},),
+    ),
+    Mistake(
+        "L2",
+        "naive-log-sigmoid",
+        "your loss is -log(sigmoid(d)) in two steps: infinite for d below about -88 in float32, -709 in float64, and 0 "
+        "above 17 or 37",
+        "microsoft/DeepSpeedExamples#423",
+        ({"likelihood": "log-sigmoid"},),
+    ),
+    Mistake(
+        "L3",
+        "naive-log-exp",
+        "your loss is log(1 + exp(-d)): infinite, with NaN gradients, for d below about -88 in float32, -709 in float64",
+        "OpenRLHF/OpenRLHF#1278",
+        ({"likelihood": "log-exp"},),
+    ),
+    Mistake(
+        "L4",
+        "epsilon-in-log",
+        "your loss is -log(sigmoid(d) + epsilon): capped at -log(epsilon), and flat where the model is most wrong",
+        "OpenLMLab/MOSS-RLHF",
+        tuple({"likelihood": "epsilon", "epsilon": 10.0**-k} for k in (5, 4, 6, 7, 8, 9, 10, 12)),
+    ),
+    Mistake(
+        "L5",
+        "normalised-argument",
+        "your sigmoid's argument is d/sqrt(r_w^2 + r_l^2): it cannot exceed sqrt(2), and is NaN where both scores are 0",
+        "LinkedIn-XFACT/RM-Robustness@3bafaab",
+        ({"argument": "normalised"},),
+    ),
+    Mistake(
+        "L6",
+        "swapped",
+        "your loss has chosen and rejected swapped: it trains the rejected response to win",
+        "allenai/reward-bench#75",
+        ({"order": "swapped"},),
+    ),
+    Mistake(
+        "L7",
+        "softplus-threshold",
+        "your softplus turns linear above 20: the loss and its gradient are off by up to 2e-9 there, which float32 hides",
+        "pytorch/pytorch, torch.nn.functional.softplus, threshold=20",
+        ({"likelihood": "threshold"},),
+    ),
+    Mistake(
+        "D1",
+        "sum-for-mean",
+        "your loss is the sum over the batch, not the mean: the learning rate scales with the batch size",
+        "InternLM/xtuner@b934f4620:model/reward.py",
+        ({"reduction": "sum"},),
+        'reduction="sum"',
+    ),
+    Mistake(
+        "D5",
+        "score-broadcast",
+        "your scores of shapes (N, 1) and (N,) are subtracted: every chosen score meets every rejected one, N x N",
+        "modelscope/ms-swift#9927, the same broadcast",
+        ({"spread": "scores"},),
+    ),
+    Mistake(
+        "F1",
+        "rounded-difference",
+        "your difference of scores is rounded to fewer bits before the sigmoid",
+        "microsoft/DeepSpeedExamples#754",
+        ({"rounding": "bfloat16"}, {"rounding": "float16"}, {"rounding": "float32"}),
+    ),
+    Mistake(
+        "G1",
+        "detached-side",
+        "your loss sends no gradient to one side: one of the two scores is detached, or its gradient overwritten",
+        "karpathy/micrograd:micrograd/engine.py, where += is the remedy",
+        ({"detached": "rejected"}, {"detached": "chosen"}),
+    ),
+)
+"""Every known mistake, the likeliest first among those of one part."""
+
+BY_NAME = {mistake.name: mistake for mistake in MISTAKES}
+
+
+class Outcome(NamedTuple):
+    """Loss, a scalar or one per pair, and the gradients of its sum in r_w and r_l, shape (N,); None if not given."""
+
+    loss: Array
+    g_w: Array | None
+    g_l: Array | None
+
+
+def rounded(x: Array, to: str) -> Array:
+    """Return x rounded to the nearest bfloat16, float16 or float32, in the dtype of x."""
+    if to == "bfloat16":
+        bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+        even = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        narrow = (even & np.uint32(0xFFFF0000)).view(np.float32)
+        return np.asarray(np.where(np.isfinite(x), narrow, x)).astype(x.dtype)
+    return x if to == "none" else x.astype(to).astype(x.dtype)
+
+
+def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | float) -> tuple[Array, Array]:
+    """Return the loss of an argument z and its slope, computed as the mistake computes it."""
+    if kind == "softplus" and not np.any(outside):
+        tail = np.log1p(np.exp(-np.abs(z)))
+        return np.maximum(-z, 0) + tail, -sigmoid(-z)
+    if kind == "threshold" and not np.any(outside):
+        steep = z < -20
+        return np.where(steep, -z, np.logaddexp(0, -z)), np.where(steep, -1, -sigmoid(-z))
+    if kind == "log-exp" and not np.any(outside):
+        return np.log(1 + np.exp(-z)), -1 / (1 + np.exp(z))
+    p = sigmoid(z) if kind in ("softplus", "threshold") else 1 / (1 + np.exp(-z))
+    curved = p * (1 - p)
+    if kind == "sigmoid":
+        return outside - p, -curved
+    inside = p + epsilon - outside
+    return -np.log(inside), -curved / inside
+
+
+def _penalty(kind: str, w: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Return the penalty of each pair (its mean is the penalty) and the gradients of the mean, times N."""
+    s, d = w + v, w - v
+    if kind == "squared-sum":
+        return s * s, 2 * s, 2 * s
+    if kind == "squared-difference":
+        return d * d, 2 * d, -2 * d
+    if kind == "sum-of-squares":
+        return w * w + v * v, 2 * w, 2 * v
+    if kind == "none":
+        return 0 * s, 0 * s, 0 * s
+    share = np.full_like(s, s.mean() * (s.size / 4 if kind == "batch-sum" else 1))
+    return share * s.mean(), 2 * share, 2 * share
+
+
+def evaluate(
+    form: Form,
+    r_w: Array,
+    r_l: Array,
+    margin: Array | float | None = None,
+    *,
+    coef: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Outcome:
+    """Return what a loss of this form returns, in the dtype of ``r_w``: overflow where it overflows.
+
+    Parameters
+    ----------
+    form : Form
+        The parts of the loss.
+    r_w, r_l : array of shape (N,)
+        Scores.
+    margin : float or array of shape (N,), optional
+        Subtracted inside the sigmoid by the right form.
+    coef : float
+        lambda, of the penalty.
+    label_smoothing : float
+        The loss is (1 - eps)*L(z) + eps*L(-z).
+
+    Returns
+    -------
+    Outcome
+        ``loss`` of shape () for the reductions "mean" and "sum", (N,) for "none", and (N, N) for a form that
+        broadcasts, unreduced. Gradients as a framework's autograd gives them.
+    """
+    kind, n = r_w.dtype.type, r_w.size
+    m = np.broadcast_to(np.asarray(0 if margin is None or form.margin == "ignored" else margin, kind), (n,))
+    m = -m if form.margin == "added" else m
+    eps = kind(label_smoothing)
+    with np.errstate(all="ignore"):
+        w, v = (r_w[:, None], r_l[None, :]) if form.spread == "scores" else (r_w, r_l)
+        if form.order == "swapped":
+            w, v = v, w
+        d, by_w, by_v = w - v, kind(1), kind(-1)
+        if form.argument == "normalised":
+            norm = np.sqrt(w * w + v * v)
+            by_w, by_v = (1 / norm - d * w / norm / norm / norm), (-1 / norm - d * v / norm / norm / norm)
+            d = d / norm
+        if form.spread == "margin":
+            d, by_w, by_v, m = d[:, None], np.reshape(by_w, (-1, 1)), np.reshape(by_v, (-1, 1)), m[None, :]
+        z, outside = (d, m) if form.margin == "outside" else (d - m, kind(0))
+        z = rounded(z, form.rounding)
+        value, slope = _likelihood(form.likelihood, z, kind(form.epsilon), outside)
+        if eps:
+            other, back = _likelihood(form.likelihood, -z, kind(form.epsilon), outside)
+            value, slope = (1 - eps) * value + eps * other, (1 - eps) * slope - eps * back
+        g_w, g_v = slope * by_w, slope * by_v
+        if form.spread == "margin":
+            g_w, g_v = g_w.sum(1) / n, g_v.sum(1) / n
+        elif form.spread == "scores":
+            across = (1, 0) if form.order == "chosen-first" else (0, 1)
+            g_w, g_v = g_w.sum(across[0]) / n, g_v.sum(across[1]) / n
+        if form.order == "swapped":
+            g_w, g_v = g_v, g_w
+        c = kind(coef**form.power * form.factor * form.sign)
+        if c:
+            term, p_w, p_v = _penalty(form.penalty, r_w, r_l)
+            value, g_w, g_v = value + c * (term if value.ndim == 1 else term.mean()), g_w + c * p_w, g_v + c * p_v
+        g_w = 0 * g_w if form.detached == "chosen" else g_w
+        g_v = 0 * g_v if form.detached == "rejected" else g_v
+        if form.reduction == "none":
+            return Outcome(value, g_w, g_v)
+        if form.reduction == "sum":
+            return Outcome(np.asarray(value.sum()), g_w * (value.size // n), g_v * (value.size // n))
+        return Outcome(np.asarray(value.mean()), g_w / n, g_v / n)
+
+
+def changed(form: Form, mistakes: tuple[Mistake, ...]) -> Iterator[Form]:
+    """Yield the forms in which ``form`` makes all of ``mistakes``, one for each combination of their variants."""
+    if not mistakes:
+        yield form
+    else:
+        for change in mistakes[0].changes:
+            if any(getattr(form, part) != value for part, value in change.items()):
+                yield from changed(replace(form, **change), mistakes[1:])
+
+
+def combinations(most: int = 2) -> Iterator[tuple[Mistake, ...]]:
+    """Yield every mistake alone, then every two that change different parts."""
+    yield from ((mistake,) for mistake in MISTAKES)
+    if most > 1:
+        for i, first in enumerate(MISTAKES):
+            yield from ((first, other) for other in MISTAKES[i + 1 :] if not first.parts & other.parts)
