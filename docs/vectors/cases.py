@@ -66,7 +66,7 @@ def penalties():
                 "batch-wise sum-to-zero (mean s)^2; with B/4 it is B*(mean of the 2B scores)^2",
                 "sum-to-zero",
                 [
-                    *_with("minus-sign negative-coefficient penalty-twice", singles("factor-of-two", CHOICES[1:6])),
+                    *_with("minus-sign negative-coefficient penalty-twice", singles("factor-of-two", CHOICES[3:8])),
                     pairs("two pairs that cancel", "squared-difference", (3, 1), (-2, -2)),
                     pairs("five pairs", "squared-difference factor-of-two", *BATCH),
                     pairs("five pairs twice", "squared-difference factor-of-two", *BATCH, *BATCH),
@@ -102,7 +102,7 @@ def _extreme(base):
     yield Group(
         "past the largest float32: infinity may be returned there",
         "squared-sum",
-        singles(f"{ANTI} minus-sign", [("overflows in float32 alone", 3e19, 1e19), ("fits", 1e18, 3e18)]),
+        singles(f"{ANTI} minus-sign", [("overflows in float32 alone", 8e19, 4e19), ("fits", 1e18, 3e18)]),
         **dict(squared, dtype="float32"),
     )
     yield Group(
@@ -231,7 +231,7 @@ def models():
                     _x("features shared by both responses", f"{shared} {flags}", theta, PLUS, SHARED),
                     _x("at zero", f"{shared}", [0.0] * len(theta)),
                     _x("a margin", f"{shared} margin-sign margin-ignored {flags}", theta, margin=[0.5]),
-                    _x("weights", f"{shared} skipped-in-denominator {flags}", theta, weight=[1, 2, 0, 1]),
+                    _x("weights", f"{shared} skipped-in-denominator {flags}", theta, weight=[1, 2, 0, 2]),
                 ],
                 dtype=dtype,
                 model=_model([], None, bias),
@@ -271,7 +271,7 @@ def models():
             ),
             _x(
                 "a feature vector of zeros, biases of zero",
-                f"{shared} relu-at-zero",
+                "relu-at-zero",
                 [0.5, -0.5, 0.25, 0.75, -1.0, 0.25, 0.0, 0.0, 1.0, -0.5],
                 [0.0] * 3,
                 [1.0, 0.5, 0.25],
