@@ -24,8 +24,10 @@ class Form:
     order: str = "chosen-first"  # or "swapped"
     argument: str = "difference"  # or "normalised"
     spread: str = "pairs"  # or "scores", "margin": what is broadcast to N x N
-    margin: str = "subtracted"  # or "added", "ignored", "outside"
-    likelihood: str = "softplus"  # or "sigmoid", "log-sigmoid", "log-exp", "epsilon", "threshold"
+    margin: str = "subtracted"  # or "added", "ignored", "outside", "misaligned"
+    smoothing: str = "right"  # or "flipped", "ignored"
+    nan: str = "kept"  # or "hidden"
+    likelihood: str = "softplus"  # or "sigmoid", "log-sigmoid", "log-exp", "epsilon", "threshold", "cancelling"
     epsilon: float = 0.0  # of "epsilon"
     penalty: str = "squared-sum"  # or "squared-difference", "sum-of-squares", "sum-to-zero", "batch-sum", "none"
     factor: float = 1.0  # of the penalty
@@ -33,10 +35,10 @@ class Form:
     power: int = 1  # of the penalty's coefficient
     reduction: str = "mean"  # or "sum", "none"
     rounding: str = "none"  # or "float32", "bfloat16", "float16": of the argument
-    detached: str = "none"  # or "chosen", "rejected": the side without a gradient
+    detached: str = "none"  # or "chosen", "rejected", "both": what gets no gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mistake:
     """One known mistake: it sets the parts of a form to one of ``changes`` (variants of the same mistake)."""
 
@@ -88,7 +90,7 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "R5",
         "batch-sum",
-        "your penalty is lambda*B*(mean of the 2B scores)^2: it depends on the size of the batch, and lets pairs cancel",
+        "your penalty is lambda*B*(mean of the 2B scores)^2: it grows with the batch, and lets pairs cancel",
         "LinkedIn-XFACT/RM-Robustness@3bafaab",
         ({"penalty": "batch-sum"},),
         'penalty="batch-sum"',
@@ -152,6 +154,13 @@ MISTAKES: tuple[Mistake, ...] = (
         ({"margin": "outside"},),
     ),
     Mistake(
+        "M5",
+        "margin-misaligned",
+        "your margins of 0 are dropped, and the others move up to pairs that are not theirs",
+        "modelscope/ms-swift#9927",
+        ({"margin": "misaligned"},),
+    ),
+    Mistake(
         "L1",
         "missing-log",
         "your loss is -sigma(d): the logarithm is missing, and confident mistakes have no gradient",
@@ -169,7 +178,7 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "L3",
         "naive-log-exp",
-        "your loss is log(1 + exp(-d)): infinite, with NaN gradients, for d below about -88 in float32, -709 in float64",
+        "your loss is log(1 + exp(-d)): infinite, with NaN gradients, below about -88 in float32, -709 in float64",
         "OpenRLHF/OpenRLHF#1278",
         ({"likelihood": "log-exp"},),
     ),
@@ -183,7 +192,7 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "L5",
         "normalised-argument",
-        "your sigmoid's argument is d/sqrt(r_w^2 + r_l^2): it cannot exceed sqrt(2), and is NaN where both scores are 0",
+        "your sigmoid's argument is d/sqrt(r_w^2 + r_l^2): at most sqrt(2), and NaN where both scores are 0",
         "LinkedIn-XFACT/RM-Robustness@3bafaab",
         ({"argument": "normalised"},),
     ),
@@ -197,9 +206,38 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "L7",
         "softplus-threshold",
-        "your softplus turns linear above 20: the loss and its gradient are off by up to 2e-9 there, which float32 hides",
+        "your softplus turns linear above 20: off by up to 2e-9 there, which float32 hides",
         "pytorch/pytorch, torch.nn.functional.softplus, threshold=20",
         ({"likelihood": "threshold"},),
+    ),
+    Mistake(
+        "L10",
+        "cancelling-slope",
+        "your gradient is sigma(d) - 1, which cancels: right to 1e-16 (float32: 6e-8) of 1, not of itself, and 0 above "
+        "37 (float32: 17)",
+        "pytorch/pytorch, binary_cross_entropy_with_logits, as in ContextualAI/HALOs@4831988",
+        ({"likelihood": "cancelling"},),
+    ),
+    Mistake(
+        "L8",
+        "smoothing-flipped",
+        "your label smoothing has eps and 1 - eps exchanged",
+        "none known; theorem T14",
+        ({"smoothing": "flipped"},),
+    ),
+    Mistake(
+        "L9",
+        "smoothing-ignored",
+        "your label smoothing has no effect",
+        "none known; theorem T14",
+        ({"smoothing": "ignored"},),
+    ),
+    Mistake(
+        "N1",
+        "nan-hidden",
+        "your loss counts a NaN score as 0: a broken model looks healthy",
+        "none known; the conventions of NaN",
+        ({"nan": "hidden"},),
     ),
     Mistake(
         "D1",
@@ -228,7 +266,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "detached-side",
         "your loss sends no gradient to one side: one of the two scores is detached, or its gradient overwritten",
         "karpathy/micrograd:micrograd/engine.py, where += is the remedy",
-        ({"detached": "rejected"}, {"detached": "chosen"}),
+        ({"detached": "rejected"}, {"detached": "chosen"}, {"detached": "both"}),
     ),
 )
 """Every known mistake, the likeliest first among those of one part."""
@@ -259,12 +297,14 @@ def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | float) -> 
     if kind == "softplus" and not np.any(outside):
         tail = np.log1p(np.exp(-np.abs(z)))
         return np.maximum(-z, 0) + tail, -sigmoid(-z)
+    if kind == "cancelling" and not np.any(outside):
+        return np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z))), sigmoid(z) - 1
     if kind == "threshold" and not np.any(outside):
         steep = z < -20
         return np.where(steep, -z, np.logaddexp(0, -z)), np.where(steep, -1, -sigmoid(-z))
     if kind == "log-exp" and not np.any(outside):
         return np.log(1 + np.exp(-z)), -1 / (1 + np.exp(z))
-    p = sigmoid(z) if kind in ("softplus", "threshold") else 1 / (1 + np.exp(-z))
+    p = sigmoid(z) if kind in ("softplus", "threshold", "cancelling") else 1 / (1 + np.exp(-z))
     curved = p * (1 - p)
     if kind == "sigmoid":
         return outside - p, -curved
@@ -272,7 +312,7 @@ def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | float) -> 
     return -np.log(inside), -curved / inside
 
 
-def _penalty(kind: str, w: Array, v: Array) -> tuple[Array, Array, Array]:
+def penalty_of(kind: str, w: Array, v: Array) -> tuple[Array, Array, Array]:
     """Return the penalty of each pair (its mean is the penalty) and the gradients of the mean, times N."""
     s, d = w + v, w - v
     if kind == "squared-sum":
@@ -320,7 +360,11 @@ def evaluate(
     kind, n = r_w.dtype.type, r_w.size
     m = np.broadcast_to(np.asarray(0 if margin is None or form.margin == "ignored" else margin, kind), (n,))
     m = -m if form.margin == "added" else m
-    eps = kind(label_smoothing)
+    if form.margin == "misaligned":
+        m = np.concatenate([m[m != 0], m[m == 0]])
+    if form.nan == "hidden":
+        r_w, r_l = (np.where(np.isnan(r), kind(0), r) for r in (r_w, r_l))
+    eps = kind({"right": label_smoothing, "flipped": 1 - label_smoothing, "ignored": 0}[form.smoothing])
     with np.errstate(all="ignore"):
         w, v = (r_w[:, None], r_l[None, :]) if form.spread == "scores" else (r_w, r_l)
         if form.order == "swapped":
@@ -348,10 +392,10 @@ def evaluate(
             g_w, g_v = g_v, g_w
         c = kind(coef**form.power * form.factor * form.sign)
         if c:
-            term, p_w, p_v = _penalty(form.penalty, r_w, r_l)
+            term, p_w, p_v = penalty_of(form.penalty, r_w, r_l)
             value, g_w, g_v = value + c * (term if value.ndim == 1 else term.mean()), g_w + c * p_w, g_v + c * p_v
-        g_w = 0 * g_w if form.detached == "chosen" else g_w
-        g_v = 0 * g_v if form.detached == "rejected" else g_v
+        g_w = 0 * g_w if form.detached in ("chosen", "both") else g_w
+        g_v = 0 * g_v if form.detached in ("rejected", "both") else g_v
         if form.reduction == "none":
             return Outcome(value, g_w, g_v)
         if form.reduction == "sum":
