@@ -160,7 +160,7 @@ class _Jax(Framework):
         if self.traceable:  # one compilation for each shape, not one for each operation
             self.compiled = self.compiled or self.jax.jit(both)
             try:
-                return tuple(self.compiled(*args))  # type: ignore[return-value]
+                return self.compiled(*args)  # type: ignore[no-any-return]
             except self.jax.errors.JAXTypeError:  # what cannot be traced is run as it is
                 self.traceable = False
         return both(*args)  # type: ignore[no-any-return]
@@ -206,7 +206,9 @@ def _names(f: Callable[..., Any]) -> list[str]:
     """Return the frameworks that the code of f uses, then those of its module, then those that are loaded."""
     body = inspect.unwrap(f)
     body = getattr(body, "func", body)  # of functools.partial
-    body = getattr(body, "__func__", body if hasattr(body, "__code__") else getattr(type(body), "__call__", body))
+    if not hasattr(body, "__code__"):  # an object
+        body = getattr(type(body), "__call__", body)  # noqa: B004
+    body = getattr(body, "__func__", body)
     space, used = getattr(body, "__globals__", {}), getattr(getattr(body, "__code__", None), "co_names", ())
 
     def known(things: Any) -> list[str]:
@@ -313,8 +315,7 @@ class Implementation:
         return Outcome(value, g_w, g_l), self.framework.dtype(loss)
 
     def _laid(self, x: Array, dtype: str, layout: str) -> Any:
-        """Return an array of the framework, of shape (N,): "plain" or "strided", every second element of a longer one;
-        or of shape (N, 1): "column"."""
+        """Return an array of the framework: "plain", "strided" (every second element of a longer one) or "column"."""
         if layout == "strided":
             return self.framework.make(np.repeat(x, 2), dtype)[::2]
         return self.framework.make(x[:, None] if self.column or layout == "column" else x, dtype)

@@ -57,7 +57,7 @@ IMPORT, GRACE = 600.0, 30.0
 @click.option("--junit", type=path, metavar="FILE", help="Write a JUnit XML file, too.")
 @output_options
 @click.pass_context
-def check(ctx: click.Context, target: str, junit: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def check(ctx: click.Context, /, target: str, junit: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Check a reward loss: is it right, and if not, which known mistake is it?
 
     FUNCTION takes (r_w, r_l) or (r_w, r_l, margin), arrays of NumPy, PyTorch, JAX or an array API module, and returns
@@ -115,8 +115,8 @@ def _in_a_process(task: dict[str, Any], time_limit: float) -> dict[str, Any]:
     how = f"the process ended with exit code {code}"
     how = f"the process was ended by signal {-code}" if code is not None and code < 0 else how
     how = "it hangs, and cannot be interrupted" if code is None else how
-    from refrm.oracle.laws import Failure
     from refrm.oracle.report import Report
+    from refrm.oracle.trial import Failure
 
     said = " ".join(printed.decode(errors="replace").split())[-200:]
     report = Report(task["function"], False, failures=(Failure("call", f"{how}{': ' + said if said else ''}", ""),))

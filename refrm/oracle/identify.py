@@ -1,9 +1,9 @@
 """Finding out what an implementation computes: its convention, and the known mistakes that reproduce its outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,9 +26,13 @@ class Match:
     """A convention, the mistakes in it that reproduce every output, and the forms of its value and its gradient."""
 
     convention: Convention
-    mistakes: tuple[Mistake, ...]
-    forms: tuple[Form, Form]
-    off: float
+    mistakes: tuple[Mistake, ...] = ()
+    forms: tuple[Form, Form] = (Form(), Form())
+    off: float = np.inf
+    where: str = "value and gradient"
+
+
+PENALTY_PARTS = ("penalty", "factor", "reduction", "detached", "spread")
 
 
 def _batch(*columns: list[float]) -> Pairs:
@@ -57,7 +61,21 @@ PROBES = (
 
 def near(u: float) -> float:
     """Return the relative difference up to which two ways of writing a formula agree, far below any mistake."""
-    return max(u**0.75, 256 * u)
+    return float(max(u**0.75, 256 * u))
+
+
+def _gaps(a: Array, b: Array, u: float, size: float) -> Array:
+    """Return the differences relative to the larger element, inf where that is no rounding of terms up to ``size``."""
+    with np.errstate(all="ignore"):
+        gap, equal = np.abs(a - b), (a == b) | (np.isnan(a) & np.isnan(b))
+        rounding = gap <= 64 * u * size + near(u) * np.abs(b)
+        relative = gap / np.maximum(np.abs(a), np.abs(b))
+    return np.where(equal, 0.0, np.where(rounding, relative, np.inf))
+
+
+def alike(a: float, b: float, u: float, size: float) -> bool:
+    """Return whether two numbers are the same up to the roundings of a sum of terms up to ``size``."""
+    return bool(np.isfinite(_gaps(np.array(a), np.array(b), u, size)))
 
 
 def same(found: Outcome, form: Outcome, u: float, size: float, quantity: str = "both") -> float:
@@ -67,72 +85,61 @@ def same(found: Outcome, form: Outcome, u: float, size: float, quantity: str = "
     """
     if found.loss.shape != form.loss.shape and not found.loss.size == form.loss.size == 1:
         return np.inf
-    pairs = [] if quantity == "gradient" else [(found.loss, form.loss)]
-    defined = bool(np.isfinite(form.loss).all())
-    if quantity != "value" and found.g_w is not None and defined:
+    pairs: list[Any] = [] if quantity == "gradient" else [(found.loss, form.loss)]
+    if quantity != "value" and found.g_w is not None and np.isfinite(form.loss).all():
         pairs += [(found.g_w, form.g_w), (found.g_l, form.g_l)]
-    worst = 0.0
-    for a, b in ((np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()) for x, y in pairs):
-        with np.errstate(all="ignore"):
-            equal = (a == b) | (np.isnan(a) & np.isnan(b))
-            gap = np.where(equal, 0, np.abs(a - b))
-            if not np.all(equal | (gap <= 64 * u * size + near(u) * np.abs(b))):
-                return np.inf
-            worst = max(worst, float(np.max(np.where(equal, 0, gap / np.maximum(np.abs(a), np.abs(b))))))
-    return worst
+    flat = [tuple(np.ravel(np.asarray(x, np.float64)) for x in pair) for pair in pairs]
+    return max((float(np.max(_gaps(a, b, u, size))) for a, b in flat), default=0.0)
+
+
+def _flat(outcome: Outcome, n: int, quantity: str) -> Array:
+    """Return loss and gradients in one vector, NaN for what is not there or not asked for."""
+    loss = np.ravel(outcome.loss).astype(np.float64)
+    sides = [np.full(n, np.nan) if g is None or quantity == "value" else g for g in (outcome.g_w, outcome.g_l)]
+    return np.concatenate([np.full(loss.size, np.nan) if quantity == "gradient" else loss, *sides])
 
 
 @lru_cache(maxsize=4096)
-def _parts(form: Form, margin: bool, eps: float, dtype: str) -> Array:
-    """Return loss and gradients of the `FITTED` batches in one vector, of a form without (or with only) its penalty."""
+def _without_penalty(form: Form, margin: bool, eps: float, dtype: str) -> Array:
+    """Return the outputs of a form for `FITTED` in one vector."""
     typed = [[x.astype(dtype) for x in pairs[: 2 + margin]] for pairs in FITTED]
-    outcomes = [evaluate(form, *pairs, label_smoothing=eps) for pairs in typed]
-    return np.concatenate([np.ravel(x) for outcome in outcomes for x in outcome]).astype(np.float64)
+    return np.concatenate(
+        [_flat(evaluate(form, *pairs, label_smoothing=eps), pairs[0].size, "both") for pairs in typed]
+    )
 
 
 @lru_cache(maxsize=512)
-def _unit_penalty(form: Form, dtype: str) -> Array:
-    """Return the same vector of lambda = 1 times the penalty alone."""
-    parts = []
-    for w, v, _ in FITTED:
-        one, none = (evaluate(form, w, v, coef=c) for c in (1.0, 0.0))
-        parts += [np.ravel(np.asarray(a) - np.asarray(b)) for a, b in zip(one, none, strict=True)]
-    return np.concatenate(parts)
+def _unit_penalty(form: Form) -> Array:
+    """Return what lambda = 1 adds to them."""
+    one, none = ([_flat(evaluate(form, w, v, coef=coef), w.size, "both") for w, v, _ in FITTED] for coef in (1.0, 0.0))
+    return np.asarray(np.concatenate(one) - np.concatenate(none))
+
+
+def _nice(coef: float) -> float:
+    return float(f"{coef:.6g}")
 
 
 def _fitted(form: Form, seen: list[Seen], stated: Convention, dtype: str, quantity: str) -> float | None:
     """Return lambda by least squares over the outputs for `FITTED`; None where no lambda explains them."""
-    bare = replace(form, penalty="none", factor=1.0, sign=1.0, power=1)
-    rest = _parts(bare, stated.margin, stated.label_smoothing, dtype)
-    plain = Form(penalty=form.penalty, reduction=form.reduction, detached=form.detached, spread=form.spread)
-    unit, u, keep, outputs = _unit_penalty(plain, dtype), UNITS[dtype], [], []
-    for found in (s.outcome for s in seen[: len(FITTED)]):
-        loss, n = np.ravel(found.loss), found.loss.size
-        with_grad = found.g_w is not None and found.g_l is not None
-        grads = np.concatenate([found.g_w, found.g_l]) if with_grad else np.zeros(2 * _size(seen, found))  # type: ignore[list-item]
-        outputs += [loss, grads]
-        keep += [np.full(n, quantity != "gradient"), np.full(grads.size, with_grad and quantity != "value")]
-    y, used = np.concatenate(outputs), np.concatenate(keep)
-    if y.size != rest.size:
+    u, bare = UNITS[dtype], replace(form, penalty="none", factor=1.0, sign=1.0, power=1)
+    rest = _without_penalty(bare, stated.margin, stated.label_smoothing, dtype)
+    unit = _unit_penalty(replace(Form(), **{part: getattr(form, part) for part in PENALTY_PARTS}))
+    y = np.concatenate([_flat(outcome, pairs[0].size, quantity) for pairs, outcome in seen[: len(FITTED)]])
+    if y.size != rest.size or not (used := ~np.isnan(y)).any():
         return None
     y, rest, unit = y[used] - rest[used], rest[used], unit[used]
-    if not np.isfinite(y).all() or not np.isfinite(rest).all() or not (scale := float(unit @ unit)):
+    scale = float(unit @ unit)
+    if not scale or not np.isfinite(y).all():
         return None
     coef = float(unit @ y) / scale
-    off = np.abs(y - coef * unit)
-    if np.any(off > 64 * u * (1 + abs(coef) * 16) + near(u) * np.abs(rest + coef * unit)):
+    if np.any(np.abs(y - coef * unit) > 64 * u * (1 + 16 * abs(coef)) + near(u) * np.abs(rest + coef * unit)):
         return None
     if np.max(np.abs(coef * unit)) <= 64 * u:
         return 0.0
-    nice = float(f"{coef:.6g}")
-    return nice if abs(nice - coef) <= 64 * u * max(1.0, abs(coef)) else coef
+    return _nice(coef) if abs(_nice(coef) - coef) <= 64 * u * max(1.0, abs(coef)) else coef
 
 
-def _size(seen: list[Seen], outcome: Outcome) -> int:
-    return next(s.pairs[0].size for s in seen if s.outcome is outcome)
-
-
-def _bases(stated: Convention, penalties: list[str], reductions: list[str]) -> Iterator[Form]:
+def _bases(stated: Convention, penalties: Sequence[str], reductions: Sequence[str]) -> Iterator[Form]:
     for penalty in penalties:
         for reduction in reductions:
             yield replace(stated.form, penalty=penalty, reduction=reduction)
@@ -143,8 +150,8 @@ def find(
     stated: Convention,
     *,
     coef: float | None,
-    penalties: list[str],
-    reductions: list[str],
+    penalties: Sequence[str],
+    reductions: Sequence[str],
     dtype: str,
     quantity: str = "both",
 ) -> Match | None:
@@ -158,7 +165,7 @@ def find(
         What the caller stated; its form is the start.
     coef : float, optional
         lambda if stated; otherwise it is fitted.
-    penalties, reductions : list of str
+    penalties, reductions : sequence of str
         Those that are right: what was stated, or every convention in use.
     dtype : str
         In which the outputs were computed.
@@ -189,7 +196,8 @@ def find(
                     fit = _fitted(form, seen, stated, dtype, quantity) if coef is None else coef
                     if fit is None:
                         continue
-                    found = replace(stated, form=base, coef=fit)
+                    known = coef is not None or fit == _nice(fit)
+                    found = replace(stated, form=base, coef=fit, coef_error=0.0 if known else 64 * u)
                     off = _off(form, found)
                     if off < (np.inf if best is None else best.off):
                         best = Match(found, mistakes, (form, form), off)
@@ -198,9 +206,9 @@ def find(
     def _off(form: Form, of: Convention) -> float:
         worst = 0.0
         for pairs, outcome in seen:
-            typed = tuple(x.astype(dtype) for x in pairs)
+            w, v, m = (x.astype(dtype) for x in pairs)
             size = 1 + abs(of.coef) * float(np.nanmax(np.abs(pairs[0]) + np.abs(pairs[1]))) ** 2
-            worst = max(worst, same(outcome, of.compute(*typed, form=form), u, size, quantity))
+            worst = max(worst, same(outcome, of.compute(w, v, m, form), u, size, quantity))
             if worst == np.inf:
                 break
         return worst
@@ -220,4 +228,4 @@ def find(
     if not of.coef:
         of = replace(of, form=replace(of.form, penalty=of.form.penalty if coef is not None else "none"))
     mistakes = match.mistakes + ((BY_NAME["negative-coefficient"],) if coef is None and of.coef < 0 else ())
-    return Match(of, tuple(m for m in MISTAKES if m in mistakes), match.forms, match.off)
+    return replace(match, convention=of, mistakes=tuple(m for m in MISTAKES if m in mistakes))

@@ -1,10 +1,9 @@
 """The check of one implementation: call it, find its convention, judge it, and name its mistake."""
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,13 @@ import numpy as np
 from refrm.checks import check_number
 from refrm.errors import InputError
 from refrm.oracle.adapters import Fault, Implementation, takes_margin
-from refrm.oracle.catalogue import Form, Mistake
-from refrm.oracle.identify import PROBES, Match, Seen, find, same
-from refrm.oracle.laws import Failure, Judge, Stop, accuracy, hazards, laws, sizes, sweep, vectors
+from refrm.oracle.catalogue import Form
+from refrm.oracle.identify import FITTED, PROBES, Match, Seen, alike, find
+from refrm.oracle.laws import hazards, laws, sizes
+from refrm.oracle.published import vectors
 from refrm.oracle.report import Accuracy, Report, formula
+from refrm.oracle.sweep import accuracy, sweep
+from refrm.oracle.trial import Failure, Stop, Trial
 from refrm.oracle.truth import UNITS, Convention
 
 PENALTIES = ("squared-sum", "sum-of-squares", "sum-to-zero", "batch-sum")
@@ -89,43 +91,108 @@ def check(
     >>> print(check(loss).verdict)
     loss does not conform: squared-difference
     """
-    stated, penalties = _stated(coef, penalty, factor, reduction, label_smoothing, dtypes, time_limit)
     if not callable(f):
         raise InputError(f"f must be a function of (r_w, r_l) or (r_w, r_l, margin), got {type(f).__name__}")
     name = name or str(getattr(f, "__qualname__", type(f).__name__)).rpartition(".")[2]
-    stated = replace(stated, margin=takes_margin(f) if margin is None else bool(margin))
+    check_number("time_limit", time_limit, 0.0, open_low=True)
+    with_margin = takes_margin(f) if margin is None else bool(margin)
+    asked = Request.of(coef, penalty, factor, reduction, label_smoothing, with_margin, dtypes)
     try:
-        of = Implementation(f, framework, stated.margin, gradients, time_limit)
+        of = Implementation(f, framework, with_margin, gradients, time_limit)
     except Fault as fault:
         return Report(
             name, False, failures=(Failure("call", f"it {fault}" if fault.kind == "hangs" else str(fault), ""),)
         )
     try:
         with np.errstate(all="ignore"):  # overflow is among what is looked for
-            return _judged(of, name, stated, coef, penalties, reduction, dtypes)
+            return _judged(of, name, asked)
     finally:
         of.framework.close()
 
 
-def _stated(
-    coef: Any, penalty: Any, factor: Any, reduction: Any, eps: Any, dtypes: Any, time_limit: Any
-) -> tuple[Convention, list[str]]:
-    """Return what was stated as a convention, and the penalties that are right; or raise `InputError`."""
-    if penalty is not None and penalty not in PENALTIES:
-        raise InputError(f"penalty must be one of {', '.join(PENALTIES)}, got {penalty!r}")
-    if reduction is not None and reduction not in REDUCTIONS:
-        raise InputError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    for dtype in dtypes or ():
-        if dtype not in UNITS:
-            raise InputError(f"dtypes must be of {', '.join(UNITS)}, got {dtype!r}")
-    number = check_number("coef", 0.0 if coef is None else coef, 0.0)
-    times = check_number("factor", factor, 0.0, open_low=True)
-    check_number("time_limit", time_limit, 0.0, open_low=True)
-    if coef is not None and penalty is None:
-        penalty = "squared-sum"
-    form = Form(penalty=penalty or "squared-sum", factor=times, reduction=reduction or "mean")
-    smoothing = check_number("label_smoothing", eps, 0.0, 0.5)
-    return Convention(form, number, label_smoothing=smoothing), [penalty] if penalty else list(PENALTIES)
+@dataclass(frozen=True)
+class Request:
+    """What the caller stated: the convention, and which parts of it are to be found out."""
+
+    stated: Convention
+    coef: float | None
+    penalties: tuple[str, ...]
+    reduction: str | None
+    dtypes: Sequence[str] | None
+
+    @classmethod
+    def of(
+        cls, coef: Any, penalty: Any, factor: Any, reduction: Any, smoothing: Any, margin: bool, dtypes: Any
+    ) -> "Request":
+        """Return the request, or raise `InputError`."""
+        for name, value, known in (("penalty", penalty, PENALTIES), ("reduction", reduction, REDUCTIONS)):
+            if value is not None and value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        for dtype in dtypes or ():
+            if dtype not in UNITS:
+                raise InputError(f"dtypes must be of {', '.join(UNITS)}, got {dtype!r}")
+        number = check_number("coef", 0.0 if coef is None else coef, 0.0)
+        penalty = "squared-sum" if penalty is None and coef is not None else penalty
+        form = Form(
+            penalty=penalty or "squared-sum",
+            factor=check_number("factor", factor, 0.0, open_low=True),
+            reduction=reduction or "mean",
+        )
+        eps = check_number("label_smoothing", smoothing, 0.0, 0.5)
+        convention = Convention(form, number, label_smoothing=eps, margin=margin)
+        return cls(convention, coef and number, (penalty,) if penalty else PENALTIES, reduction, dtypes)
+
+    def _reductions(self, seen: list[Seen]) -> list[str]:
+        if self.reduction or not seen:
+            return [self.reduction or "mean"]
+        return ["none"] if seen[0].outcome.loss.size > 1 else ["mean", "sum"]
+
+    def find(
+        self, seen: list[Seen], dtype: str, quantity: str = "both", like: Convention | None = None
+    ) -> Match | None:
+        """Return the convention and mistakes of the outcomes seen; with ``like``, in that convention alone."""
+        if not seen:
+            return None
+        return find(
+            seen,
+            self.stated,
+            coef=self.coef if like is None else abs(like.coef),
+            penalties=self.penalties if like is None else (like.form.penalty,),
+            reductions=self._reductions(seen) if like is None else [like.form.reduction],
+            dtype=dtype,
+            quantity=quantity,
+        )
+
+    def find_apart(self, seen: list[Seen], dtype: str) -> Match | None:
+        """Return value and gradient matched one by one, in one convention: each may have mistakes of its own."""
+        value = self.find(seen, dtype, "value")
+        if value is None or seen[0].outcome.g_w is None:
+            return value
+        gradient = self.find(seen, dtype, "gradient", value.convention)
+        if gradient is None:
+            return replace(value, mistakes=())
+        where = "value and gradient" if value.mistakes and gradient.mistakes else ""
+        where = where or ("value" if value.mistakes else "gradient")
+        mistakes = tuple(dict.fromkeys(value.mistakes + gradient.mistakes))
+        return Match(value.convention, mistakes, (value.forms[0], gradient.forms[1]), value.off, where)
+
+    def default(self, seen: list[Seen]) -> Convention:
+        """Return what to judge by where nothing was found out."""
+        return replace(self.stated, form=replace(self.stated.form, reduction=self._reductions(seen)[0]))
+
+    def describe(self, of: Convention) -> dict[str, Any]:
+        """Return a convention as the report has it."""
+        found = [part for part, known in (("reduction", self.reduction), ("coef", self.coef)) if known is None]
+        return {
+            "loss": formula(of),
+            "coef": of.coef,
+            "factor": of.form.factor,
+            "penalty": of.form.penalty if of.coef else "none",
+            "reduction": of.form.reduction,
+            "margin": of.margin,
+            "label_smoothing": of.label_smoothing,
+            "found": found + (["penalty"] if len(self.penalties) > 1 and of.coef else []),
+        }
 
 
 def _dtypes(of: Implementation, asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -147,138 +214,79 @@ def _dtypes(of: Implementation, asked: Sequence[str] | None) -> tuple[list[str],
 
 
 def _probed(of: Implementation, dtype: str) -> list[Seen]:
+    """Return the outcomes for `PROBES` in order; none, if one of those to fit lambda by is missing."""
     seen = []
     for pairs in PROBES:
-        with contextlib.suppress(Fault):
-            seen.append(Seen(pairs, of(*pairs, dtype)[0]))
-    return seen if len(seen) == len(PROBES) else []
+        try:
+            seen.append(Seen(pairs, of(*pairs, dtype=dtype)[0]))
+        except Fault as fault:
+            if fault.kind == "hangs" or len(seen) < len(FITTED):
+                return []
+    return seen
 
 
-def _judged(
-    of: Implementation,
-    name: str,
-    stated: Convention,
-    coef: float | None,
-    penalties: list[str],
-    reduction: str | None,
-    dtypes: Sequence[str] | None,
-) -> Report:
-    usable, notes = _dtypes(of, dtypes)
-    first = min(usable, key=lambda dtype: UNITS[dtype])
-    seen = _probed(of, first)
-    per_pair = bool(seen) and seen[0].outcome.loss.ndim > 0 and seen[0].outcome.loss.size > 1
-    reductions = [reduction] if reduction else ["none"] if per_pair else ["mean", "sum"]
-    about: dict[str, Any] = {"coef": coef, "penalties": penalties, "reductions": reductions}
-    match = find(seen, stated, dtype=first, **about) if seen else None
-    if match is None and seen and first == "float64" and dtypes is None and "float32" in usable:
-        narrow = find(seen, stated, dtype="float32", **about)
+def _judged(of: Implementation, name: str, asked: Request) -> Report:
+    usable, notes = _dtypes(of, asked.dtypes)
+    dtype = min(usable, key=lambda dtype: UNITS[dtype])
+    seen = _probed(of, dtype)
+    match = asked.find(seen, dtype)
+    if match is None and seen and usable == ["float64", "float32"]:
+        narrow = asked.find(seen, "float32")
         if narrow is not None and not narrow.mistakes:
-            usable, first, match = ["float32"], "float32", narrow
-            seen = _probed(of, first)
+            usable, dtype, match = ["float32"], "float32", narrow
             notes.append("float64 scores give the accuracy of float32: it is judged in float32")
-    split = None if match is not None or not seen else _split(seen, stated, first, about)
-    convention = (match or split or _default(stated, reductions[0])).convention
-    judges = []
-    for dtype in usable:
-        j = Judge(of, convention, dtype)
-        judges.append(j)
+    match = match or asked.find_apart(seen, dtype) or Match(asked.default(seen))
+    convention = match.convention
+    trials = [Trial(of, convention, dtype) for dtype in usable]
+    for trial in trials:
         with contextlib.suppress(Stop):
-            notes += _run(j, first=dtype == usable[0])
-    failures = [failure for j in judges for failure in j.failures]
+            notes += _run(trial, first=trial is trials[0])
     if convention.coef < 0:
-        judges[0].fail("coefficient", f"the coefficient found is {convention.coef:g}: the loss has no minimum")
-        failures.append(judges[0].failures[-1])
+        trials[0].fail("coefficient", f"the coefficient found is {convention.coef:g}: the loss has no minimum")
     if "prints" in of.seen:
         notes.append(f"it prints: {of.seen['prints']!r}")
-    mistakes, where = _named(match or split, failures, first) if failures else ((), "")
-    failures.sort(key=lambda failure: (failure.law in ("coefficient",), failure.size))
-    checks: Counter[str] = sum((j.checks for j in judges), Counter())
-    found = [part for part, known in (("reduction", reduction), ("coefficient", coef)) if known is None]
-    found += ["penalty"] if len(penalties) > 1 and convention.coef else []
-    form = convention.form
+    failures = sorted((failure for trial in trials for failure in trial.failures), key=lambda failure: failure.size)
+    named = bool(failures) and all(_reproduced(match, failure) for failure in failures)
     return Report(
         name,
         not failures,
         of.framework.name,
         of.gradients,
         tuple(usable),
-        {
-            "loss": formula(convention),
-            "coef": convention.coef,
-            "factor": form.factor,
-            "penalty": form.penalty if convention.coef else "none",
-            "reduction": form.reduction,
-            "margin": convention.margin,
-            "label_smoothing": convention.label_smoothing,
-            "found": found,
-        },
-        mistakes,
-        where,
+        asked.describe(convention),
+        match.mistakes if named else (),
+        match.where if named else "",
         tuple(failures),
-        tuple(Accuracy(j.dtype, key, ulp, *at) for j in judges for key, (ulp, at) in j.worst.items()),
-        dict(checks),
+        tuple(Accuracy(trial.dtype, key, ulp, *at) for trial in trials for key, (ulp, at) in trial.worst.items()),
+        dict(sum((trial.checks for trial in trials), Counter())),
         tuple(dict.fromkeys(notes)),
     )
 
 
-def _run(j: Judge, first: bool) -> list[str]:
-    notes = vectors(j)
+def _run(trial: Trial, first: bool) -> list[str]:
+    """Judge in one dtype; the laws in the first alone. Return notes."""
+    notes = vectors(trial)
     if first:
-        laws(j)
-        notes += hazards(j)
-        sizes(j)
-    accuracy(j)
-    sweep(j, every=first)
+        laws(trial)
+        notes += hazards(trial)
+        sizes(trial)
+    accuracy(trial)
+    sweep(trial, every=first)
     return notes
 
 
-def _default(stated: Convention, reduction: str) -> Match:
-    return Match(replace(stated, form=replace(stated.form, reduction=reduction)), (), (stated.form, stated.form), 0.0)
-
-
-def _split(seen: list[Seen], stated: Convention, dtype: str, about: dict[str, Any]) -> Match | None:
-    """Return value and gradient matched one by one: each may have mistakes of its own."""
-    value = find(seen, stated, dtype=dtype, quantity="value", **about)
-    if value is None or seen[0].outcome.g_w is None:
-        return value
-    known = about | {"coef": abs(value.convention.coef), "penalties": [value.convention.form.penalty]}
-    gradient = find(seen, stated, dtype=dtype, quantity="gradient", **known)
-    if gradient is None:
-        return None if not value.mistakes else value
-    mistakes = tuple(dict.fromkeys(value.mistakes + gradient.mistakes))
-    return Match(value.convention, mistakes, (value.forms[0], gradient.forms[1]), math.inf)
-
-
-def _named(match: Match | None, failures: Any, dtype: str) -> tuple[tuple[Mistake, ...], str]:
-    """Return the mistakes, if they reproduce the outputs of every failure too, and where they are."""
-    if match is None or not match.mistakes:
-        return (), ""
-    for failure in failures:
-        if failure.found is None or not failure.r_w or failure.law not in ("sweep", "vectors", "batch size"):
-            continue
-        kind = {"bfloat16": "float32"}.get(failure.dtype, failure.dtype)
-        w, v = (np.array(x, kind) for x in (failure.r_w, failure.r_l))
-        m = None if failure.margin is None else np.array(failure.margin, kind)
-        if not np.isfinite(w - v).all() or not np.isfinite(w + v).all():
-            continue  # past the largest float, each way of writing a mistake has its own
-        index = {"value": 0, "grad_w": 1, "grad_l": 2}[failure.quantity]
-        form = match.forms[min(index, 1)]
-        outcome = match.convention.compute(w, v, m, form=form)
-        if index and not np.isfinite(outcome.loss).all():
-            continue
-        numbers = np.asarray(outcome[index], np.float64).ravel()
-        u = UNITS[failure.dtype]
-        size = 1 + abs(match.convention.coef) * float(np.max(np.abs(w) + np.abs(v))) ** 2
-        near = [same(_one(failure.found), _one(x), u, size, "value") for x in numbers]
-        if not np.isfinite(min(near)):
-            return (), ""
-    same_form = match.forms[0] == match.forms[1]
-    if same_form:
-        return match.mistakes, "value and gradient"
-    return match.mistakes, "gradient" if match.forms[0].likelihood == "softplus" else "value or the gradient"
-
-
-def _one(x: float) -> Any:
-    from refrm.oracle.catalogue import Outcome
-
-    return Outcome(np.asarray(float(x)), None, None)
+def _reproduced(match: Match, failure: Failure) -> bool:
+    """Return whether the mistakes of a match give the wrong number of a failure, too."""
+    if failure.found is None or failure.law not in ("sweep", "vectors", "batch size"):
+        return True
+    kind = {"bfloat16": "float32"}.get(failure.dtype, failure.dtype)
+    w, v = (np.array(x, kind) for x in (failure.r_w, failure.r_l))
+    if not np.isfinite(w - v).all() or not np.isfinite(w + v).all():
+        return True  # past the largest float, each way of writing a mistake has its own
+    m = None if failure.margin is None else np.array(failure.margin, kind)
+    outcome = match.convention.compute(w, v, m, form=match.forms[failure.quantity != "value"])
+    numbers = outcome[("value", "grad_w", "grad_l").index(failure.quantity)]
+    if numbers is None or (failure.quantity != "value" and not np.isfinite(outcome.loss).all()):
+        return True
+    size = 1 + abs(match.convention.coef) * float(np.max(np.abs(w) + np.abs(v))) ** 2
+    return any(alike(failure.found, x, UNITS[failure.dtype], size) for x in numbers.ravel().tolist())

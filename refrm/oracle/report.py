@@ -7,7 +7,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from refrm.oracle.catalogue import Mistake
-from refrm.oracle.laws import LAWS, Failure
+from refrm.oracle.laws import LAWS
+from refrm.oracle.trial import Failure
 
 
 @dataclass(frozen=True)

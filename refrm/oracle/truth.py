@@ -1,9 +1,9 @@
 """What a right loss returns, and how far off it may be: in double-double, so that no rounding of ours counts.
 
-Bound, for an implementation that computes in a dtype of unit roundoff u (2^-53, 2^-24, 2^-8). Per pair:
+Bound, for an implementation that computes in a dtype of unit roundoff u (2^-53, ...). Per pair:
 
-- rounding d, then z = d - m, then any difference of the size of z in an exponent moves z by dz <= u(|d| + 2|z|), and the
-  loss and its slope by a factor exp(dz) of their exponential part: the |d|/2 ulp of `refrm.spec`, not a mistake;
+- rounding d, then z = d - m, then any difference of the size of z in an exponent moves z by dz <= u(|d| + 2|z|), and
+  the loss and its slope by a factor exp(dz) of their exponential part: the |d|/2 ulp of `refrm.spec`, not a mistake;
 - two library functions (exp and log1p, or exp and a quotient) within 4 ulp = 8u each, and 5 roundings: 21u;
 - the penalty: the sum, its square, the coefficient and factor, their products: 8u of it;
 - a sum over N pairs in any order: N u of the sum of the sizes;
@@ -89,9 +89,9 @@ class Exact(NamedTuple):
     size: Array
     slope: Array
 
-    def __getitem__(self, part: Any) -> Any:
+    def of(self, part: slice) -> "Exact":
         """Return the same of some pairs."""
-        return Exact(*(x[part] for x in self)) if isinstance(part, slice) else tuple(self)[part]
+        return Exact(*(x[part] for x in self))
 
 
 def exact(w: Array, v: Array, m: Array | None, of: Convention, dtype: str) -> Exact:

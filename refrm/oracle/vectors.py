@@ -55,6 +55,8 @@ class Expected:
     def errors(self, found: ArrayLike) -> Array:
         """Return |found - value| in ulp of the dtype, shape of ``value``; infinity where only one is finite, or NaN.
 
+        For a single value ``found`` may have shape () as well.
+
         Raises
         ------
         InputError
@@ -69,6 +71,8 @@ class Expected:
 
     def _distance(self, found: ArrayLike, unit: Array) -> Array:
         x = np.asarray(found, np.float64)
+        if x.ndim == 0 and self.value.size == 1:
+            x = x.reshape(self.value.shape)
         if x.shape != self.value.shape:
             raise InputError(f"found must have shape {self.value.shape}, got {x.shape}")
         with np.errstate(all="ignore"):
