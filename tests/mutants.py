@@ -213,6 +213,10 @@ def _linear_above_20(z):
     return np.where(z < -20, -z, value), np.where(z < -20, -1, slope)
 
 
+def _cancelling(z):
+    return Textbook().likelihood(z)[0], _logistic(z) - 1
+
+
 def _dropped(margin):
     """Margins of 0 dropped, the rest moved up."""
     kept = margin[margin != 0]
@@ -359,6 +363,7 @@ OF_FLAG = {
     "rounded-difference": RoundedDifference(),
     "nan-hidden": NaNHidden(),
     "detached-side": Detached(),
+    "slope-cancels": _likelihood_of(_cancelling),
     "shared-parameters-assigned": Assigned(),
     "relu-at-zero": SlopeOneAtZero(),
     "bias-in-margin": BiasCancels(),

@@ -1,6 +1,8 @@
 """A right implementation of all that the test vectors hold, as a textbook has it: plain NumPy, in the dtype of the
 scores, independent of refrm. The wrong ones in `mutants` are this with one part exchanged."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.special import erf
 
@@ -122,7 +124,7 @@ class Textbook:
 
     def layers(self, model, theta):
         widths, position, out = [model["n_features"], *model["hidden"], 1], 0, []
-        for k, (m, n) in enumerate(zip(widths, widths[1:], strict=False)):
+        for k, (m, n) in enumerate(pairwise(widths)):
             weight = theta[position : position + m * n].reshape(m, n)
             size = n if k < len(widths) - 2 or model["bias"] else 0
             out.append((weight, theta[position + m * n : position + m * n + size]))

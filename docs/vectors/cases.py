@@ -57,7 +57,10 @@ def penalties():
             yield Group(
                 "sum of squares r_w^2 + r_l^2: 1 is E r_w^2 + E r_l^2, 1/2 is the mean over all 2N scores",
                 "sum-of-squares",
-                _with("squared-difference", singles("factor-of-two", CHOICES[1:6]) + BATCHES),
+                _with(
+                    "squared-difference",
+                    [*singles("factor-of-two", [*CHOICES[1:6], ("one side much smaller", 1e-9, 1)]), *BATCHES],
+                ),
                 reason="penalty",
                 **dict(squared, penalty="sum-of-squares"),
             )

@@ -71,7 +71,7 @@ def _bradley_terry_float64():
     yield bt(
         "confident and right: the loss is about exp(-d)",
         singles(
-            f"{NAIVE} missing-log epsilon-in-log swapped",
+            f"{NAIVE} missing-log epsilon-in-log swapped slope-cancels",
             [
                 ("exact difference", 12, -4),
                 ("exact difference", 20, 0),
@@ -296,7 +296,7 @@ def _bradley_terry_float32():
         "tails",
         [
             *singles(
-                f"{NAIVE} missing-log",
+                f"{NAIVE} missing-log slope-cancels",
                 [
                     ("1 + exp(-d) rounds to 1", 18, 0),
                     ("rounded difference: |d|/2 ulp", 33.3, -0.7),

@@ -75,6 +75,11 @@ NOTES = {
         "one of the two scores gets no gradient",
         "karpathy/micrograd:micrograd/engine.py, where += is the remedy",
     ),
+    "slope-cancels": (
+        "G2",
+        "the slope is sigma(z) - 1, a difference: without digits in the tail, and 0 above 37",
+        "ContextualAI/HALOs@4831988, binary_cross_entropy_with_logits",
+    ),
     "shared-parameters-assigned": (
         "P1",
         "the gradient of the rejected response overwrites that of the chosen one, both being of one theta",
