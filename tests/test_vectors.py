@@ -1,5 +1,6 @@
 """The test vectors: well formed, true, unchanged, passed by right implementations and failed by each flag's mutant."""
 
+import doctest
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from textbook import Textbook
 
 import refrm
 from refrm import MLP, SGD, Adam, BradleyTerry, InputError, Linear, Objective, SquaredSum, SumOfSquares, SumToZero
+from refrm.oracle import vectors
 from refrm.oracle.vectors import NAMES, load_vectors, spacing
 
 MP = vector_truth.MP
@@ -299,6 +301,11 @@ def test_an_overflow_of_the_dtype_may_be_infinite():
     assert large
     for e in large:
         assert e.accepts(np.sign(e.value) * np.inf) and not e.accepts(-np.sign(e.value) * np.inf)
+
+
+def test_examples_of_the_loader():
+    failed, tried = doctest.testmod(vectors)
+    assert failed == 0 < tried
 
 
 def test_arrays_are_read_only():
