@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refrm.oracle.catalogue import BY_NAME, MISTAKES, Form, Mistake, Outcome, changed, combinations, evaluate
+from refrm.oracle.catalogue import BY_NAME, MISTAKES, Form, Mistake, Outcome, changed, combinations, evaluate, rounded
 from refrm.oracle.truth import UNITS, Convention
 from refrm.spec import Array
 
@@ -33,6 +33,11 @@ class Match:
 
 
 PENALTY_PARTS = ("penalty", "factor", "reduction", "detached", "spread")
+
+
+def _typed(x: Array, dtype: str) -> Array:
+    """Return x in a dtype; bfloat16, which NumPy lacks, as float32."""
+    return rounded(x, dtype).astype(np.float32) if dtype == "bfloat16" else x.astype(dtype)
 
 
 def _batch(*columns: list[float]) -> Pairs:
@@ -206,7 +211,7 @@ def find(
     def _off(form: Form, of: Convention) -> float:
         worst = 0.0
         for pairs, outcome in seen:
-            w, v, m = (x.astype(dtype) for x in pairs)
+            w, v, m = (_typed(x, dtype) for x in pairs)
             size = 1 + abs(of.coef) * float(np.nanmax(np.abs(pairs[0]) + np.abs(pairs[1]))) ** 2
             worst = max(worst, same(outcome, of.compute(w, v, m, form), u, size, quantity))
             if worst == np.inf:
