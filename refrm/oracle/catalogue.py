@@ -211,14 +211,6 @@ MISTAKES: tuple[Mistake, ...] = (
         ({"likelihood": "threshold"},),
     ),
     Mistake(
-        "L10",
-        "cancelling-slope",
-        "your gradient is sigma(d) - 1, which cancels: right to 1e-16 (float32: 6e-8) of 1, not of itself, and 0 above "
-        "37 (float32: 17)",
-        "pytorch/pytorch, binary_cross_entropy_with_logits, as in ContextualAI/HALOs@4831988",
-        ({"likelihood": "cancelling"},),
-    ),
-    Mistake(
         "L8",
         "smoothing-flipped",
         "your label smoothing has eps and 1 - eps exchanged",
@@ -267,6 +259,13 @@ MISTAKES: tuple[Mistake, ...] = (
         "your loss sends no gradient to one side: one of the two scores is detached, or its gradient overwritten",
         "karpathy/micrograd:micrograd/engine.py, where += is the remedy",
         ({"detached": "rejected"}, {"detached": "chosen"}, {"detached": "both"}),
+    ),
+    Mistake(
+        "G2",
+        "slope-cancels",
+        "your slope is sigma(d) - 1, a difference: without digits in the tail, and 0 above d = 37 (float32: 17)",
+        "ContextualAI/HALOs@4831988, binary_cross_entropy_with_logits",
+        ({"likelihood": "cancelling"},),
     ),
 )
 """Every known mistake, the likeliest first among those of one part."""
