@@ -321,7 +321,7 @@ def penalty_of(kind: str, w: Array, v: Array) -> tuple[Array, Array, Array]:
     if kind == "sum-of-squares":
         return w * w + v * v, 2 * w, 2 * v
     if kind == "none":
-        return 0 * s, 0 * s, 0 * s
+        return np.zeros_like(s), np.zeros_like(s), np.zeros_like(s)
     share = np.full_like(s, s.mean() * (s.size / 4 if kind == "batch-sum" else 1))
     return share * s.mean(), 2 * share, 2 * share
 

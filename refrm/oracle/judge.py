@@ -17,7 +17,7 @@ from refrm.oracle.laws import hazards, laws, sizes
 from refrm.oracle.published import vectors
 from refrm.oracle.report import Accuracy, Report, formula
 from refrm.oracle.sweep import accuracy, sweep
-from refrm.oracle.trial import Failure, Stop, Trial
+from refrm.oracle.trial import ENOUGH, Failure, Stop, Trial
 from refrm.oracle.truth import UNITS, Convention
 
 PENALTIES = ("squared-sum", "sum-of-squares", "sum-to-zero", "batch-sum")
@@ -275,7 +275,8 @@ def _run(trial: Trial, first: bool) -> list[str]:
         notes += hazards(trial)
         sizes(trial)
     accuracy(trial)
-    sweep(trial, every=first)
+    if len(trial.failures) < ENOUGH:  # it looks for what all else has missed
+        sweep(trial, every=first)
     return notes
 
 
@@ -292,5 +293,6 @@ def _reproduced(match: Match, failure: Failure) -> bool:
     numbers = outcome[("value", "grad_w", "grad_l").index(failure.quantity)]
     if numbers is None or (failure.quantity != "value" and not np.isfinite(outcome.loss).all()):
         return True
-    size = 1 + abs(match.convention.coef) * float(np.max(np.abs(w) + np.abs(v))) ** 2
+    reach = float(np.max(np.abs(w) + np.abs(v)))
+    size = 1 + abs(match.convention.coef) * reach * reach
     return any(alike(failure.found, x, UNITS[failure.dtype], size) for x in numbers.ravel().tolist())

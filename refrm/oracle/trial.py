@@ -141,8 +141,8 @@ class Trial:
         n = batch.w.size
         if self.compare(law, batch, outcome, right, off, keep=n == 1):
             return True
-        if n > 1 and all(self.see(law, batch.of(slice(i, i + 1))) for i in range(n)):
-            self.compare(law, batch, outcome, right, off)  # wrong together, right alone
+        if n > 1 and all(self.see(law, batch.of(half)) for half in (slice(0, n // 2), slice(n // 2, n))):
+            self.compare(law, batch, outcome, right, off)  # wrong together, its halves right
         return False
 
     def measure(self, batch: Batch) -> None:

@@ -123,7 +123,7 @@ def reduced(e: Exact, w: Array, v: Array, of: Convention, dtype: str) -> tuple[O
         if of.coupled:  # the mean may cancel: it is known to 2n*u of the sizes
             scale, blur = abs(of.multiplier(n)), 2 * n * u * float(np.mean(np.abs(w) + np.abs(v)))
             mean_s = abs(float(np.mean(w + v)))
-            slack = scale * (2 * (mean_s + blur) * blur + PENALTY * u * mean_s**2)
+            slack = scale * (2 * (mean_s + blur) * blur + PENALTY * u * mean_s * mean_s)
             slack_g = 2 * scale * (blur + PENALTY * u * mean_s)
             p, p_w, p_l = (of.coef * of.form.factor * x for x in penalty_of(of.form.penalty, w, v))
             e = Exact(
