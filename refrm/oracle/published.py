@@ -7,7 +7,7 @@ import numpy as np
 
 from refrm.oracle.catalogue import Outcome, penalty_of
 from refrm.oracle.trial import QUANTITIES, Batch, Trial
-from refrm.oracle.truth import UNITS, expected, pairwise
+from refrm.oracle.truth import MOST, UNITS, expected, pairwise
 from refrm.oracle.vectors import Expected, Group, Vector, load_vectors, spacing
 from refrm.spec import Array
 
@@ -34,18 +34,21 @@ def vectors(trial: Trial) -> list[str]:
         n = w.size
         m = np.broadcast_to(np.asarray(test.inputs.get("margin", 0.0), np.float64), n) if trial.of.margin else None
         batch = Batch(w, v, m)
-        outcome = trial.call("vectors", batch)
-        if outcome is None:
-            continue
         times = 1.0 if of.form.reduction == "mean" else float(n)
         published = group.convention.multiplier(n) or 1.0
         scale = of.multiplier(n) / published * (group.convention.coef if group.term == "objective" else 1.0)
         pair_names, penalty_names = PARTS.get(group.term, (None, QUANTITIES))
+        with np.errstate(all="ignore"):
+            terms = penalty_of(of.form.penalty if c else "none", w, v)
+        if penalty_names is None and np.any(terms[0][np.isfinite(w) & np.isfinite(v)] > MOST[trial.dtype]):
+            continue  # the square of a score overflows, and with it may the factors of its gradient
+        outcome = trial.call("vectors", batch)
+        if outcome is None:
+            continue
         numbers, allowed = [], []
         with np.errstate(all="ignore"):
             value, slope, *_ = pairwise(w, v, 0.0 if m is None else m, of.label_smoothing)
             pair = [np.mean(value), slope / n, -slope / n]
-            terms = penalty_of(of.form.penalty if c else "none", w, v)
             penalty = [c * np.mean(terms[0]), c * terms[1] / n, c * terms[2] / n] if c else [0.0, 0.0, 0.0]
             for k, off in enumerate(expected(w, v, m, of, trial.dtype)[1]):
                 total, slack = np.zeros(1), np.zeros(1)  # per pair for a gradient
