@@ -36,7 +36,7 @@ def cell(text: str) -> str:
 
 def ulp(report: dict[str, Any]) -> str:
     worst = max(report["accuracy"], key=lambda entry: float(entry["ulp"]), default=None)
-    return f", {number(worst['ulp'])} ulp" if worst and report["conforms"] else ""
+    return f", {float(worst['ulp']):.1f} ulp" if worst and report["conforms"] else ""
 
 
 def verdict(report: dict[str, Any]) -> str:
@@ -60,8 +60,8 @@ def table(results: list[dict[str, Any]]) -> list[str]:
         for case in peer["cases"]:
             cells = [
                 f"{peer['package']} {peer['version']}",
-                f"`{peer['entry'].removeprefix(peer['package'] + '.')}`",
-                case["setting"] and f"`{case['setting']}`",
+                f"`{peer['entry'].split('.', 1)[1]}`",
+                case["setting"],
                 f"`{case['float32']['convention']['loss']}`",
                 verdict(case["float32"]),
                 verdict(case["bfloat16"]),

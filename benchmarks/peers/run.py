@@ -45,6 +45,11 @@ def same(found: float, claimed: float) -> bool:
     return found == claimed or (math.isnan(found) and math.isnan(claimed)) or math.isclose(found, claimed, rel_tol=1e-6)
 
 
+def shortened(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report with its three smallest failures."""
+    return report | {"failures": report["failures"][:3]}
+
+
 def judge(adapter: str) -> list[dict[str, Any]]:
     """Judge the peers of one adapter, in this process; raise if a finding is not what it claims to be."""
     from importlib import import_module
@@ -56,8 +61,10 @@ def judge(adapter: str) -> list[dict[str, Any]]:
     for peer in import_module(f"adapters.{adapter}").PEERS:
         cases = []
         for case in peer.cases:
-            reports = {dtype: check(case.loss, name=peer.entry, dtypes=[dtype], **case.stated) for dtype in DTYPES}
-            cases.append({"setting": case.name} | {dtype: report.as_dict() for dtype, report in reports.items()})
+            stated = case.stated | {"name": peer.entry, "time_limit": 60.0}
+            reports = {dtype: check(case.loss, dtypes=[dtype], **stated) for dtype in DTYPES}
+            shown = {dtype: shortened(report.as_dict()) for dtype, report in reports.items()}
+            cases.append({"setting": case.name} | shown)
         findings = []
         for finding in peer.findings:
             shown = finding.shown()
@@ -89,7 +96,8 @@ def main() -> None:
         adapter, file = options.judge
         Path(file).write_text(json.dumps(finite(judge(adapter))))
         return
-    settings = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
+    settings = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    settings["PYTHONPATH"] = str(ROOT)
     results = []
     for name, adapters in ENVIRONMENTS.items():
         adapters = [adapter for adapter in adapters if options.only in (None, adapter)]
@@ -101,7 +109,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder, "judged.json")
                 command = [python, HERE / "run.py", "--judge", adapter, out]
-                subprocess.run(command, check=True, env=os.environ | settings, stdout=sys.stderr)
+                if subprocess.run(command, env=os.environ | settings, stdout=sys.stderr).returncode:
+                    raise SystemExit(f"{adapter} could not be judged")
                 results += json.loads(out.read_text())
     text = json.dumps(results, indent=1) + "\n"
     if options.only:

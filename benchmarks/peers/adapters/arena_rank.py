@@ -13,7 +13,7 @@ module = load(
 
 
 def loss(r_w, r_l):
-    n = len(r_w)
+    (n,) = r_w.shape  # ratings have one axis
     matches = {
         "pairs": jnp.stack([jnp.arange(n), n + jnp.arange(n)], axis=1),
         "opt_weights": jnp.ones(n, dtype=r_w.dtype),

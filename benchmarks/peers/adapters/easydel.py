@@ -89,6 +89,7 @@ PEERS = (
                 "easydel/trainers/reward_trainer/_fn.py: training_step and evaluation_step",
                 "A sequence-classification model with one label returns logits (N, 1), the collator stacks margins "
                 "to (N,): their difference is (N, N), and the mean runs over every score with every margin. "
+                "Both shapes were seen with its own Llama model and collator, in a full installation. "
                 "`rewards.squeeze(-1)` before the difference would keep the pairs.",
                 "scores r_w = (4, 0), r_l = (0, 0), margins (0, 4)",
                 "loss",

@@ -47,12 +47,14 @@ def trainer(coefficient: float | None) -> RewardTrainer:
 
 
 def loss(coefficient: float | None = None):
+    made = trainer(coefficient)
+
     def compute(r_w, r_l, margin=None):
         inputs = {"attention_mask": torch.ones(2 * len(r_w), 1, dtype=torch.int64)}
         if margin is not None:
             inputs["margin"] = margin
         logits = torch.cat([r_w, r_l])[:, None]
-        return trainer(coefficient).compute_loss(lambda **_: SimpleNamespace(logits=logits), inputs)
+        return made.compute_loss(lambda **_: SimpleNamespace(logits=logits), inputs)
 
     return compute
 
