@@ -1,7 +1,8 @@
 """The command line: `refrm demo`, `refrm fit`, `refrm score`, `refrm check`.
 
-Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0, and
-2 for anything that could not be read, understood or written, with one line on stderr.
+Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0; 1 from
+`refrm check` for what does not conform; 2 for anything that could not be read, understood or written, with one line
+on stderr.
 """
 
 import json
@@ -317,8 +318,10 @@ def run(arguments: list[str] | None = None) -> None:
         if getattr(sys, name) is None:  # closed by the caller, as in >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
-        cli.main(arguments, prog_name="refrm", standalone_mode=False)
+        code = cli.main(arguments, prog_name="refrm", standalone_mode=False)
         sys.stdout.flush()
+        if code:  # of ctx.exit
+            sys.exit(code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

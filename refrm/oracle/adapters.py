@@ -206,8 +206,8 @@ def _names(f: Callable[..., Any]) -> list[str]:
     """Return the frameworks that the code of f uses, then those of its module, then those that are loaded."""
     body = inspect.unwrap(f)
     body = getattr(body, "func", body)  # of functools.partial
-    if not hasattr(body, "__code__"):  # an object
-        body = getattr(type(body), "__call__", body)  # noqa: B004
+    if not hasattr(body, "__code__"):  # an object: PyTorch modules say more in forward than in __call__
+        body = getattr(body, "forward", getattr(type(body), "__call__", body))  # noqa: B004
     body = getattr(body, "__func__", body)
     space, used = getattr(body, "__globals__", {}), getattr(getattr(body, "__code__", None), "co_names", ())
 
@@ -226,7 +226,7 @@ def _names(f: Callable[..., Any]) -> list[str]:
 def takes_margin(f: Callable[..., Any]) -> bool:
     """Return whether the third positional parameter of f is a margin, by its name or because it has no default."""
     try:
-        parameters = list(inspect.signature(f).parameters.values())
+        parameters = list(inspect.signature(getattr(f, "forward", f)).parameters.values())
     except (TypeError, ValueError):
         return False
     third = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:3]
