@@ -1,8 +1,8 @@
 """The command line: `refrm demo`, `refrm fit`, `refrm score`, `refrm check`.
 
-Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0; 1 from
-`refrm check` for what does not conform; 2 for anything that could not be read, understood or written, with one line
-on stderr.
+Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0; 1
+from `refrm check` for what does not conform; 2 for anything that could not be read, understood or written, with one
+line on stderr.
 """
 
 import json

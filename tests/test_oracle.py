@@ -2,6 +2,7 @@
 does ends the check."""
 
 import contextlib
+import doctest
 import itertools
 import threading
 import time
@@ -13,9 +14,11 @@ from reference import exact as mp
 from scipy import special
 
 import refrm
+from refrm import testing
 from refrm.errors import InputError
-from refrm.oracle import MISTAKES, check
-from refrm.oracle.catalogue import BY_NAME, Form, changed, combinations, evaluate, rounded
+from refrm.oracle import MISTAKES, check, judge
+from refrm.oracle.catalogue import BY_NAME, changed, combinations
+from refrm.oracle.forms import Form, evaluate, rounded
 from refrm.oracle.identify import PROBES
 from refrm.oracle.laws import LAWS
 from refrm.oracle.sweep import SPANS, STEPS, grid, lattice
@@ -461,6 +464,12 @@ def test_bad_options_are_refused(options, message):
         check(textbook, **options)
     with pytest.raises(InputError, match="f must be a function"):
         check(3)
+
+
+def test_the_examples_of_the_check():
+    for module in (judge, testing):
+        failed, attempted = doctest.testmod(module)
+        assert (failed, attempted > 2) == (0, True)
 
 
 def test_the_catalogue_is_sound():

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from refrm.errors import InputError
-from refrm.oracle.catalogue import Outcome
+from refrm.oracle.forms import Outcome
 from refrm.spec import Array
 
 NARROW = {"bfloat16": "float32", "float16": "float16", "float32": "float32", "float64": "float64"}
@@ -216,11 +216,20 @@ def _names(f: Callable[..., Any]) -> list[str]:
         roots = sorted({path.partition(".")[0] for path in paths})
         return [r for r in roots if r in KNOWN or hasattr(sys.modules.get(r), "__array_api_version__")]
 
-    first, second = known(space[name] for name in used if name in space), known([*space.values(), f])
+    cells = [cell.cell_contents for cell in getattr(body, "__closure__", None) or () if _filled(cell)]
+    first = known([*(space[name] for name in used if name in space), *cells])
+    second = known([*space.values(), f])
     # NumPy is in most modules: it comes first only where nothing else is used.
     first.sort(key=lambda name: name == "numpy")
     loaded = [name for name in KNOWN if name in sys.modules]
     return list(dict.fromkeys([*first, *sorted(second, key=lambda name: name == "numpy"), "numpy", *loaded]))
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def takes_margin(f: Callable[..., Any]) -> bool:

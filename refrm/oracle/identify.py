@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refrm.oracle.catalogue import BY_NAME, MISTAKES, Form, Mistake, Outcome, changed, combinations, evaluate, rounded
+from refrm.oracle.catalogue import BY_NAME, MISTAKES, Mistake, changed, combinations
+from refrm.oracle.forms import Form, Outcome, evaluate, rounded
 from refrm.oracle.truth import UNITS, Convention
 from refrm.spec import Array
 

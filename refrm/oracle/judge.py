@@ -11,7 +11,7 @@ import numpy as np
 from refrm.checks import check_number
 from refrm.errors import InputError
 from refrm.oracle.adapters import Fault, Implementation, takes_margin
-from refrm.oracle.catalogue import Form
+from refrm.oracle.forms import Form
 from refrm.oracle.identify import FITTED, PROBES, Match, Seen, alike, find
 from refrm.oracle.laws import hazards, laws, sizes
 from refrm.oracle.published import vectors

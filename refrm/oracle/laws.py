@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from refrm.oracle.adapters import Fault
-from refrm.oracle.catalogue import Outcome, penalty_of
+from refrm.oracle.forms import Outcome, penalty_of
 from refrm.oracle.trial import Batch, Trial
 from refrm.oracle.truth import expected
 from refrm.spec import Array

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refrm.oracle.catalogue import Outcome, penalty_of
+from refrm.oracle.forms import Outcome, penalty_of
 from refrm.oracle.trial import QUANTITIES, Batch, Trial
 from refrm.oracle.truth import MOST, UNITS, expected, pairwise
 from refrm.oracle.vectors import Expected, Group, Vector, load_vectors, spacing

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refrm.oracle.catalogue import rounded
+from refrm.oracle.forms import rounded
 from refrm.oracle.trial import Batch, Trial
 from refrm.oracle.truth import exact
 from refrm.spec import Array

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refrm.oracle.adapters import Fault, Implementation
-from refrm.oracle.catalogue import Outcome
+from refrm.oracle.forms import Outcome
 from refrm.oracle.truth import TINY, Convention, Exact, close, exact, reduced, ulps
 from refrm.spec import Array
 

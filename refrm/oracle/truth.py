@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refrm.oracle.catalogue import Form, Outcome, evaluate, penalty_of
+from refrm.oracle.forms import Form, Outcome, evaluate, penalty_of
 from refrm.oracle.vectors import spacing
 from refrm.spec import Array
 
