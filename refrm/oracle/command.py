@@ -49,7 +49,7 @@ IMPORT, GRACE = 600.0, 30.0
 @click.option(
     "--time-limit",
     type=Number(0, open_low=True),
-    default=5.0,
+    default=10.0,
     show_default=True,
     metavar="SECONDS",
     help="For one call of FUNCTION.",

@@ -36,7 +36,7 @@ def check(
     dtypes: Sequence[str] | None = None,
     framework: str | None = None,
     gradients: bool | None = None,
-    time_limit: float = 5.0,
+    time_limit: float = 10.0,
     name: str | None = None,
 ) -> Report:
     """Judge an implementation of the pairwise loss, and name what is wrong with it.
@@ -69,7 +69,7 @@ def check(
     gradients : bool, optional
         False: judge values alone.
     time_limit : float
-        Seconds that one call may take.
+        Seconds that one call may take, compilation included.
     name : str, optional
         Of the implementation, for the report.
 

@@ -28,8 +28,9 @@ def grid(dtype: str) -> Array:
 
 
 def lattice(dtype: str, reach: float) -> Batch:
-    """Return pairs within ``reach`` and margins in [0, 2) that fill the cube evenly (Kronecker), sorted by d."""
-    ratios = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # powers of 1/x, x^4 = x + 1... of three
+    """Return pairs within ``reach`` and margins in [0, 2) that fill their ranges evenly (Kronecker), sorted by d."""
+    # 1/p and 1/p^2, p^3 = p + 1: in the plane these leave no hole; the golden ratio for the margins.
+    ratios = (0.7548776662466927, 0.5698402909980532, 0.6180339887498949)
     bits = 2.0**20 if dtype == "float64" else 2.0**14
     x, y, z = (np.floor(np.arange(1, 2**15 + 1) * ratio % 1.0 * bits) / bits for ratio in ratios)
     w, v = (2 * x - 1) * reach, (2 * y - 1) * reach
