@@ -27,7 +27,7 @@ TAIL = """
 
 
 def number(x: Any) -> str:
-    return x if isinstance(x, str) else f"{x:.6g}"
+    return x if isinstance(x, str) else f"{x + 0.0:.6g}"
 
 
 def cell(text: str) -> str:
