@@ -48,23 +48,23 @@ def rounded(x: Array, to: str) -> Array:
     return x if to == "none" else x.astype(to).astype(x.dtype)
 
 
-def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | float) -> tuple[Array, Array]:
+def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | None) -> tuple[Array, Array]:
     """Return the loss of an argument z and its slope, computed as the mistake computes it."""
-    if kind == "softplus" and not np.any(outside):
+    if kind == "softplus" and outside is None:
         tail = np.log1p(np.exp(-np.abs(z)))
         return np.maximum(-z, 0) + tail, -sigmoid(-z)
-    if kind == "cancelling" and not np.any(outside):
+    if kind == "cancelling" and outside is None:
         return np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z))), sigmoid(z) - 1
-    if kind == "threshold" and not np.any(outside):
+    if kind == "threshold" and outside is None:
         steep = z < -20
         return np.where(steep, -z, np.logaddexp(0, -z)), np.where(steep, -1, -sigmoid(-z))
-    if kind == "log-exp" and not np.any(outside):
+    if kind == "log-exp" and outside is None:
         return np.log(1 + np.exp(-z)), -1 / (1 + np.exp(z))
     p = sigmoid(z) if kind in ("softplus", "threshold", "cancelling") else 1 / (1 + np.exp(-z))
     curved = p * (1 - p)
     if kind == "sigmoid":
-        return outside - p, -curved
-    inside = p + epsilon - outside
+        return (0 if outside is None else outside) - p, -curved
+    inside = p + epsilon - (0 if outside is None else outside)
     return -np.log(inside), -curved / inside
 
 
@@ -132,7 +132,7 @@ def evaluate(
             d = d / norm
         if form.spread == "margin":
             d, by_w, by_v, m = d[:, None], np.reshape(by_w, (-1, 1)), np.reshape(by_v, (-1, 1)), m[None, :]
-        z, outside = (d, m) if form.margin == "outside" else (d - m, kind(0))
+        z, outside = (d, m) if form.margin == "outside" else (d - m, None)
         z = rounded(z, form.rounding)
         value, slope = _likelihood(form.likelihood, z, kind(form.epsilon), outside)
         if eps:
