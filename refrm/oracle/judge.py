@@ -18,7 +18,7 @@ from refrm.oracle.published import vectors
 from refrm.oracle.report import Accuracy, Report, formula
 from refrm.oracle.sweep import accuracy, sweep
 from refrm.oracle.trial import ENOUGH, Failure, Stop, Trial
-from refrm.oracle.truth import MOST, UNITS, Convention
+from refrm.oracle.truth import MOST, TINY, UNITS, Convention
 
 PENALTIES = ("squared-sum", "sum-of-squares", "sum-to-zero", "batch-sum")
 REDUCTIONS = ("mean", "sum", "none")
@@ -287,8 +287,8 @@ def _reproduced(match: Match, failure: Failure) -> bool:
     kind = {"bfloat16": "float32"}.get(failure.dtype, failure.dtype)
     w, v = (np.array(x, kind) for x in (failure.r_w, failure.r_l))
     reach = float(np.max(np.abs(w)) + np.max(np.abs(v)))
-    if not np.isfinite(reach) or reach > MOST[failure.dtype] ** (1 / 3):
-        return True  # where squares and cubes overflow, each way of writing a mistake has its own
+    if not np.isfinite(reach) or reach > MOST[failure.dtype] ** (1 / 3) or 0 < reach < TINY[failure.dtype] ** (1 / 3):
+        return True  # where squares or cubes leave the range, each way of writing a mistake has its own result
     m = None if failure.margin is None else np.array(failure.margin, kind)
     outcome = match.convention.compute(w, v, m, form=match.forms[failure.quantity != "value"])
     numbers = outcome[("value", "grad_w", "grad_l").index(failure.quantity)]

@@ -96,7 +96,7 @@ class Trial:
         except Fault as fault:
             if layout != "plain" and fault.kind == "raises":
                 return None
-            kept = "shape" if fault.kind == "shape" else "call"
+            kept = layout if layout != "plain" else "shape" if fault.kind == "shape" else "call"
             self.fail(kept, f"it {fault}", batch)
             if fault.kind == "hangs" or self.kept(kept) >= ENOUGH:
                 raise Stop from None
