@@ -55,7 +55,9 @@ RIGHT = [
 
 @pytest.mark.parametrize(("f", "framework", "loss", "gradients"), RIGHT, ids=lambda x: getattr(x, "__name__", None))
 def test_a_right_loss_conforms(f, framework, loss, gradients):
+    threads = torch.get_num_threads()
     report = check(f)
+    assert torch.get_num_threads() == threads
     assert report.conforms, str(report)
     assert (report.framework, report.convention["loss"], report.gradients) == (framework, loss, gradients)
     assert report.dtypes == (("float32",) if f is torch_cast else ("float64", "float32"))

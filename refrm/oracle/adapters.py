@@ -111,12 +111,17 @@ class _Torch(Framework):
 
     def __init__(self) -> None:
         self.torch = import_module("torch")
+        self.threads = self.torch.get_num_threads()
+        self.torch.set_num_threads(1)  # batches are small, and threads that wait for each other cost seconds
 
     def make(self, x: Array, dtype: str) -> Any:
         return self.torch.tensor(x, dtype=getattr(self.torch, dtype))
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, self.torch.Tensor)
+
+    def close(self) -> None:
+        self.torch.set_num_threads(self.threads)
 
     def read(self, x: Any) -> Array:
         if not self.owns(x):
