@@ -1,7 +1,8 @@
-"""The command line: `refrm demo`, `refrm fit`, `refrm score`.
+"""The command line: `refrm demo`, `refrm fit`, `refrm score`, `refrm check`.
 
-Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0, and
-2 for anything that could not be read, understood or written, with one line on stderr.
+Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0; 1
+from `refrm check` for what does not conform; 2 for anything that could not be read, understood or written, with one
+line on stderr.
 """
 
 import json
@@ -9,8 +10,9 @@ import math
 import os
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -23,16 +25,32 @@ if TYPE_CHECKING:
     from refrm.fit import Record
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Lazy(click.Group):
+    """A group whose further commands are imported when they are asked for."""
+
+    lazy: ClassVar = {"check": "refrm.oracle.command"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            command: click.Command = getattr(import_module(self.lazy[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="refrm")
 def cli() -> None:
-    """The loss that trains reward models: see it, fit it, score with it.
+    """The loss that trains reward models: see it, fit it, score with it, check yours.
 
     \b
     Examples:
       refrm demo                                      why scores inflate, and what stops it
       refrm fit pairs.npz -o model.npz --center 0.01  fit a linear model to your pairs
       refrm score model.npz features.npz -o out.npz   score responses with it
+      refrm check mylosses:reward_loss                is your loss right? if not, what is wrong?
     """
 
 
@@ -300,8 +318,10 @@ def run(arguments: list[str] | None = None) -> None:
         if getattr(sys, name) is None:  # closed by the caller, as in >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
-        cli.main(arguments, prog_name="refrm", standalone_mode=False)
+        code = cli.main(arguments, prog_name="refrm", standalone_mode=False)
         sys.stdout.flush()
+        if code:  # of ctx.exit
+            sys.exit(code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,15 +1,20 @@
-"""Hypothesis strategies for scores, margins and weights that straddle every branch boundary of the kernels.
+"""For tests, yours and refrm's: `assert_conforms` judges any implementation of the loss; Hypothesis strategies for
+scores, margins and weights straddle every branch boundary of the kernels.
 
 The extra ``testing`` installs what this module needs.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from refrm.spec import Array
+
+if TYPE_CHECKING:
+    from refrm.oracle import Report
 
 BOUNDARIES = (0.0, math.log(4.0), 0.5 * math.log(2.0), 60 * math.log(2.0), 36.7, 709.78, 744.44, 745.14, 746.0)
 """Sizes of z = d - margin at which a kernel takes another branch or a float changes its range."""
@@ -87,3 +92,33 @@ def weights(draw: st.DrawFn, size: int) -> Array:
     drawn = np.array(draw(st.lists(one, min_size=size, max_size=size)))
     drawn[draw(st.integers(0, size - 1))] += 1.0
     return drawn
+
+
+def assert_conforms(f: Callable[..., Any], **options: Any) -> "Report":
+    """Judge an implementation of the loss by `refrm.oracle.check`; raise AssertionError, its report, if it is wrong.
+
+    Parameters
+    ----------
+    f : callable
+        Of (r_w, r_l) or (r_w, r_l, margin), of any framework.
+    **options
+        Of `refrm.oracle.check`: what is stated of the convention, such as ``coef=0.01, reduction="mean"``.
+
+    Returns
+    -------
+    Report
+        What was found: convention, accuracy, notes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> report = assert_conforms(lambda r_w, r_l: np.logaddexp(0, r_l - r_w).mean(), coef=0, reduction="mean")
+    >>> report.convention["loss"]
+    'mean(-log sigma(d))'
+    """
+    from refrm.oracle import check
+
+    report = check(f, **options)
+    if not report.conforms:
+        raise AssertionError(str(report))
+    return report
