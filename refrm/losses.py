@@ -70,8 +70,11 @@ def check_margin(margin: Array, n: int) -> Array:
 
 def total(coef: Coefficients, means: Coefficients) -> float:
     """Return the loss from the coefficients and the means of `refrm.spec.objective`."""
-    loss, gap, square, mean_s = means
-    return float(sum(c * x for c, x in zip(coef, (loss, gap, square, mean_s * mean_s), strict=True) if c))
+    value = 0.0
+    for c, x in zip(coef, (*means[:3], means[3] * means[3]), strict=True):
+        if c:
+            value += c * x
+    return value
 
 
 def _of_weight(jet: Jet, weight: Array) -> Jet:
@@ -115,8 +118,11 @@ class Loss:
         if weight is not None:
             weights = check_weight(weight, w.size)
             share = weights / weights.sum()
+        of = functions(backend)
+        if self.plan is not None and of is not spec:
+            return self._of_shares(w, v, share, of)
         with np.errstate(all="ignore"):  # NaN and infinity have documented meanings
-            return self._of_shares(w, v, share, functions(backend))
+            return self._of_shares(w, v, share, of)
 
     @cached_property
     def penalty(self) -> tuple[float, float, float]:

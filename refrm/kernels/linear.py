@@ -72,7 +72,7 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
                 add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
             grad[part, p] += g_w.sum() + g_l.sum()
-        add_lanes(lanes, totals[part])
+        add_lanes(lanes, totals[part, : 4 if share is None else 6])
 
 
 def linear_objective(
