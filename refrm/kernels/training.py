@@ -198,7 +198,7 @@ def sweep(
     rows = g.size
     for block in range(begin, end):
         i = block * per
-        k = min(per, items - i)
+        k = per if per < items - i else items - i
         if what == GATHER:
             gather(batches, n, data, i, i + k, matrix(a, 0, rows, data[0].shape[1]), m, w)
         elif what == FORWARD:
