@@ -36,7 +36,7 @@ def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], exp
         raise InputError(f"{name} must be real numbers, got dtype {array.dtype}")
     if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         raise InputError(f"{name} must have shape {expected}, got {array.shape}")
-    return np.asarray(array, np.float32 if array.dtype == np.float32 else np.float64, order="C")
+    return np.asarray(array, np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64, order="C")
 
 
 def check_integer(name: str, value: int, low: int) -> int:

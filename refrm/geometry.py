@@ -36,7 +36,7 @@ def frame(rows: Array, noise: float = 0.0) -> tuple[Array, Array]:
     kept = sigma > max(max(rows.shape) * EPS * sigma.max(), noise)
     sigma, vectors = sigma[kept], vectors[:, kept]
     basis, coordinates = vectors / sigma / length[:, None], sigma[:, None] * vectors.T * length
-    return basis if kept.all() else within_rows(basis, vectors, length), coordinates
+    return basis if basis.shape[1] == rows.shape[1] else within_rows(basis, vectors, length), coordinates
 
 
 def within_rows(basis: Array, vectors: Array, length: Array) -> Array:
@@ -93,15 +93,19 @@ def separating_direction(objective: Objective) -> Array | None:
     ):
         return None
     d, s = _rows(objective)
-    free = np.eye(d.shape[1])
+    scale = np.linalg.norm(d if s is None else np.concatenate([d, s]), axis=0)
+    scale[scale == 0] = 1
+    d, free = d / scale, np.eye(d.shape[1])
     if s is not None:
-        basis, coordinates = frame(s)
+        basis, coordinates = frame(s / scale)
         left = np.linalg.svd(free - basis @ coordinates)[0]
         free = left[:, : d.shape[1] - basis.shape[1]]
     if not free.shape[1]:
         return None
-    # A product that is rounding, of differences with what the penalty leaves free, is not a difference.
-    d = np.where(np.abs(d @ free) <= d.shape[1] * 64 * EPS * (np.abs(d) @ np.abs(free)), 0, d @ free)
+    moved = d @ free
+    if s is not None:  # the entries of what the penalty leaves free are known to EPS, and so is no product of less
+        moved[np.abs(moved) <= d.shape[1] * 64 * EPS * np.abs(d).sum(1, keepdims=True)] = 0
+    d = moved
     basis, _ = frame(d)
     rows = d @ basis
     length = np.linalg.norm(rows, axis=1)
@@ -119,21 +123,22 @@ def separating_direction(objective: Objective) -> Array | None:
     v = found.x if found.success else np.zeros(rows.shape[1])  # v = 0 always is a point of it
     gain = rows @ v
     lost = max(float(-gain.min()), len(rows) * EPS)
-    return free @ basis @ v if gain.max() > 100 * len(rows) * lost else None
+    return free @ basis @ v / scale if gain.max() > 100 * len(rows) * lost else None
 
 
 @dataclass(frozen=True, eq=False)
 class Conditioner:
     """Coordinates of the linear model in which the Hessian at zero scores is about the identity.
 
-    ``some`` are the pairs ``index`` of the objective. With H their Hessian, ``basis``, shape (p, rank), is such that
-    basis'H basis is the identity, and ``coordinates @ basis`` is too.
+    ``some`` are the pairs ``index`` of the objective and ``hessian`` is theirs. ``basis``, shape (p, p), is such that
+    basis'H basis is the identity, but for directions that these pairs do not determine: they stand last.
     """
 
     some: Objective
     index: Array
+    hessian: Array
     basis: Array
-    coordinates: Array
+    rank: int
 
     def certifies(self, objective: Objective, theta: Array, grad: Array) -> bool:
         """Return whether the gradient at theta proves that the objective has a minimiser (T9).
@@ -141,12 +146,18 @@ class Conditioner:
         There is no v as T9 excludes iff there are y > 0 and w with D'y + S'w = 0 (Stiemke). The gradient is
         -D'(q p) + S'(...), q the shares and p_i = sigma(-z_i) > 0; with t the solution of H t = gradient on some pairs,
         what it lacks is D'(q t_d/4) + S'(...), t_d the margins of t: so y = q p + q t_d/4 will do if it is positive.
-        Half of q p is left to rounding.
+        Half of q p is left to rounding; what H t leaves of the gradient must be no more than that.
         """
         pairwise = [term for coef, term in self.some.loss.terms if coef and isinstance(term, BradleyTerry)]
         if len(pairwise) != 1 or not np.isfinite(grad).all():
             return False
-        t = self.basis @ (self.basis.T @ grad)
+        if len(self.index) < len(objective) and objective.loss.penalty[2]:
+            return False  # the mean of some sums is not in the span of the mean of all
+        seen = self.basis[:, : self.rank]
+        t = seen @ (seen.T @ grad)
+        rounding = 64 * EPS * len(t) * np.sqrt(self.hessian.diagonal())
+        if (np.abs(grad - self.hessian @ t) > rounding).any():
+            return False
         z, moved = (w - v for w, v in (self.some.scores(theta), self.some.scores(t)))
         losing = objective.share[self.index] * sigmoid(pairwise[0].margin - z)
         return bool((self.some.share * np.abs(moved) / 4 < losing / 2)[objective.relative_weight[self.index] > 0].all())
@@ -156,8 +167,7 @@ def conditioner(objective: Objective) -> Conditioner | None:
     """Return the coordinates for L-BFGS; None for another model than the linear one, or where they overflow.
 
     From so many pairs, evenly spaced, that they cost about ten passes over all, but at least four for each parameter.
-    A direction counts as not determined where the columns of the pairs, scaled to length 1, are below 1e-6 along it:
-    squared, that is what rounding leaves of nothing.
+    Directions in which their columns, scaled to length 1, are below 1e-6, which squared is rounding, keep that scale.
     """
     if not isinstance(objective.model, Linear):
         return None
@@ -171,19 +181,19 @@ def conditioner(objective: Objective) -> Conditioner | None:
         return None
     length = np.sqrt(hessian.diagonal())
     length[length == 0] = 1
-    hessian /= length
-    hessian /= length[:, None]
+    scaled = hessian / length / length[:, None]
     try:
-        factor = np.linalg.cholesky(hessian).T
+        factor = np.linalg.cholesky(scaled).T
         determined = bool(factor.diagonal().min() > 1e-3)
     except np.linalg.LinAlgError:
         determined = False
     if determined:
-        basis = solve_triangular(factor, np.eye(p), check_finite=False)
-    else:
-        squares, vectors = np.linalg.eigh(hessian)
-        kept = squares > 1e-12 * squares[-1]
-        root, vectors = np.sqrt(squares[kept]), vectors[:, kept]
-        factor, basis = root[:, None] * vectors.T, vectors / root
-    basis /= length[:, None]
-    return Conditioner(some, index, basis if determined else within_rows(basis, vectors, length), factor * length)
+        basis = solve_triangular(factor, np.eye(p), check_finite=False) / length[:, None]
+        return Conditioner(some, index, hessian, basis, p)
+    squares, vectors = np.linalg.eigh(scaled)
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    rank = int((squares > 1e-12 * squares[0]).sum())
+    basis = vectors / length[:, None]
+    basis[:, :rank] /= np.sqrt(squares[:rank])
+    basis[:, :rank] = within_rows(basis[:, :rank], vectors[:, :rank], length)
+    return Conditioner(some, index, hessian, basis, rank)

@@ -114,11 +114,10 @@ class Loss:
     ) -> tuple[float, Array, Array]:
         """Return the loss (float64) and its gradients in r_w and r_l, shape (N,), in the dtype of the scores."""
         w, v = check_scores(r_w, r_l)
-        share = None
+        share, of = None, functions(backend)
         if weight is not None:
             weights = check_weight(weight, w.size)
-            share = weights / weights.sum()
-        of = functions(backend)
+            share = weights / of.total(weights)
         if self.plan is not None and of is not spec:
             return self._of_shares(w, v, share, of)
         with np.errstate(all="ignore"):  # NaN and infinity have documented meanings

@@ -4,7 +4,7 @@ The loss gives two numbers per pair, dJ/dr_w and dJ/dr_l; the model gives its re
 is the chain rule between them. Chosen and rejected share theta: both are rows of one matrix, and their gradients add.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -81,6 +81,8 @@ class Objective:
                 check_margin(term.margin, len(chosen))
         object.__setattr__(self, "chosen", chosen)
         object.__setattr__(self, "rejected", rejected)
+        if self.dtype not in (None, "float64", "float32", np.float64, np.float32):
+            raise InputError(f"dtype must be float64 or float32, got {self.dtype!r}")
         object.__setattr__(self, "dtype", np.dtype(chosen.dtype if self.dtype is None else self.dtype))
         if self.weight is not None:
             object.__setattr__(self, "weight", check_weight(self.weight, len(chosen)))
@@ -92,7 +94,9 @@ class Objective:
     def share(self) -> Array:
         """The weight of each pair in every mean, shape (N,), adding up to 1."""
         n = len(self)
-        share: Array = np.full(n, 1 / n) if self.weight is None else self.weight / self.weight.sum()
+        share: Array = (
+            np.full(n, 1 / n) if self.weight is None else self.weight / functions(self.backend).total(self.weight)
+        )
         return share
 
     @cached_property
@@ -174,38 +178,44 @@ class Objective:
         w, v = ((theta, self.chosen, g_w, t, t_w), (theta, self.rejected, g_l, t, t_l))
         return self.model.vjp_tangent(*w) + self.model.vjp_tangent(*v)
 
-    @cached_property
-    def _designs(self) -> tuple[Array, Array]:
-        """D and S of the linear model: differences and sums of the pairs' features, float64 (T9)."""
+    def _designs(self) -> Iterator[tuple[slice, Array, Array]]:
+        """Yield parts of the pairs with D and S of the linear model: differences and sums of features, float64 (T9)."""
         if not isinstance(self.model, Linear):
             raise InputError(f"hessian is for the linear model, got {type(self.model).__name__}; use hvp")
-        x_w, x_l = (self.model.design(x) for x in (self.chosen, self.rejected))
-        return np.subtract(x_w, x_l, dtype=np.float64), np.add(x_w, x_l, dtype=np.float64)
+        rows = max(4096, BLOCK // self.model.n_features)
+        for at in range(0, len(self), rows):  # a memory map need not fit into memory
+            part = slice(at, at + rows)
+            x_w, x_l = (self.model.design(x[part]) for x in (self.chosen, self.rejected))
+            yield part, np.subtract(x_w, x_l, dtype=np.float64), np.add(x_w, x_l, dtype=np.float64)
 
     @cached_property
     def _squared_sums(self) -> Array:
         """sum_i share_i s_i s_i', the Hessian of half of mean s^2: it does not depend on theta."""
-        return gram(self._designs[1], self.share)
+        found: Array = np.sum([gram(s, self.share[part]) for part, _, s in self._designs()], axis=0)
+        return found
 
     def hessian(self, theta: ArrayLike) -> Array:
         """Return the Hessian of J, shape (n_params, n_params), float64; for the linear model only (T9).
 
         From the 2x2 blocks in (r_w, r_l) come those in (d, s): D'(q_dd)D + S'(q_ss)S + D'(q_ds)S + S'(q_ds)D.
         """
-        d, s = self._designs
         h = self.loss.hessian(*self.scores(theta), weight=self.weight, backend=self.backend)
-        hessian = gram(d, (h.h_ww - 2 * h.h_wl + h.h_ll) / 4)
-        if self.loss.plan is not None:
-            squared = self.loss.plan[2][2]
-            if squared:
-                hessian += 2 * squared * self._squared_sums
-        else:
-            cross = d.T @ (((h.h_ww - h.h_ll) / 4)[:, None] * s)
-            hessian += gram(s, (h.h_ww + 2 * h.h_wl + h.h_ll) / 4) + cross + cross.T
-        if h.coupling:
-            mean = h.share @ s
-            hessian += 2 * h.coupling * np.outer(mean, mean)
-        return hessian
+        q_dd, q_ss, q_ds = (h.h_ww - 2 * h.h_wl + h.h_ll) / 4, (h.h_ww + 2 * h.h_wl + h.h_ll) / 4, h.h_ww - h.h_ll
+        hessian, mean = np.zeros((2, self.model.n_params, self.model.n_params)), np.zeros(self.model.n_params)
+        for part, d, s in self._designs():
+            hessian[0] += gram(d, q_dd[part])
+            mean += h.share[part] @ s
+            if self.loss.plan is None:
+                cross = d.T @ ((q_ds[part] / 4)[:, None] * s)
+                hessian[1] += gram(s, q_ss[part]) + cross + cross.T
+        if self.loss.plan is not None and self.loss.plan[2][2]:
+            hessian[1] = 2 * self.loss.plan[2][2] * self._squared_sums
+        found: Array = hessian[0] + hessian[1] + 2 * h.coupling * np.outer(mean, mean)
+        return found
+
+
+BLOCK = 1 << 21
+"""Features whose differences and sums are in memory at a time."""
 
 
 def gram(rows: Array, weight: Array) -> Array:

@@ -87,7 +87,7 @@ class Newton:
             step, decrement = newton_step(hessian + damping * np.eye(len(u)), grad)
         near = decrement <= max(self.tol, 64 * np.finfo(np.float64).eps) ** 2 * value  # its rounding is a few eps^2
         if near:
-            state.stop = "separable" if value < self.tol and run.separable() else "converged"
+            state.stop = "converged" if (not flat and settled(seen, step)) or not run.separable() else "separable"
         elif state.step >= self.max_iter:
             state.stop = "separable" if run.separable() else "max_iter"
         elif state.step % 10 == 9 and run.separable():
@@ -114,6 +114,18 @@ def newton_step(hessian: Array, grad: Array) -> tuple[Array, float]:
         return np.zeros_like(grad), math.inf
     half = np.linalg.solve(factor, grad)
     return -np.linalg.solve(factor.T, half), float(half @ half)
+
+
+def settled(seen: Objective | None, step: Array) -> bool:
+    """Return whether a Newton step proves that there is a minimiser: it changes no margin by 1 or more (T9).
+
+    With h = p (1 - p) the Hessian's weights, y = q (p + h d) in `refrm.geometry.Conditioner.certifies`, d the changes
+    with the opposite sign, is positive if d > -1/(1 - p). Half of it is left to rounding.
+    """
+    if seen is None:
+        return True
+    w, v = seen.scores(step)
+    return bool(np.abs((w - v)[seen.relative_weight > 0]).max() < 0.5)
 
 
 def reduced(objective: Objective, basis: Array) -> Objective | None:
@@ -147,14 +159,14 @@ class LBFGS:
         if begun >= self.max_iter:
             state.stop = "max_iter"
             return
-        start = near.coordinates @ state.first if near else state.first
-        rest = state.first - near.basis @ start if near else 0.0
+        start = np.zeros_like(state.first) if near else state.first
+        origin = state.first
         first = accepted = last = Point(start, state.first, *wide.value_and_grad(state.first))
 
         def value_and_grad(u: Array) -> tuple[float, Array]:
             nonlocal last
             if not np.array_equal(u, last.u):
-                theta = rest + near.basis @ u if near else u.copy()
+                theta = origin + near.basis @ u if near else u.copy()
                 last = Point(u.copy(), theta, *wide.value_and_grad(theta))
             return last.value, near.basis.T @ last.grad if near else last.grad
 

@@ -13,6 +13,7 @@ Error bound: rounding ``d`` costs the loss of pair i about ``|d_i|/2`` ulp in th
 implementation that subtracts first; everything else stays below 4 ulp. The kernels do not have the ``|d|/2``.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,11 @@ def sum_of_squares(r_w: Array, r_l: Array) -> Jet:
 def mean(values: Array, weight: Array) -> float:
     """Return sum(weight*values)/sum(weight); an integer weight counts as that many copies of the pair."""
     return float(np.sum(weight * values, dtype=np.float64) / np.sum(weight, dtype=np.float64))
+
+
+def total(weight: Array) -> float:
+    """Return the sum, rounded once."""
+    return math.fsum(weight)
 
 
 def objective(

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refrm import (
+    LBFGS,
     MLP,
     BradleyTerry,
     InputError,
@@ -163,12 +164,11 @@ def test_in_its_coordinates_the_hessian_at_zero_is_the_identity(n, p, coef, seed
     d[:, 0] = d[:, -1]  # dependent, unless it is the only one
     objective = differences(d, PAIRWISE + coef * SquaredSum(), s)
     found = conditioner(objective)
-    rank = found.basis.shape[1]
-    identity = found.basis.T @ objective.hessian(np.zeros(p)) @ found.basis
+    seen = found.basis[:, : found.rank]
     # The squares of singular values down to 1e-6 of the largest are known to about 1e-15/1e-12.
-    np.testing.assert_allclose(identity, np.eye(rank), rtol=0, atol=0.02)
-    np.testing.assert_allclose(found.coordinates @ found.basis, np.eye(rank), rtol=0, atol=0.02)
-    assert 1 <= rank <= p
+    identity = seen.T @ objective.hessian(np.zeros(p)) @ seen
+    np.testing.assert_allclose(identity, np.eye(found.rank), rtol=0, atol=0.02)
+    assert 1 <= found.rank <= p and found.basis.shape == (p, p)
 
 
 def test_coordinates_from_some_of_many_pairs():
@@ -207,6 +207,67 @@ def test_what_cannot_be_certified():
     assert conditioner(Objective(MLP(2, (2,)), PAIRWISE, np.ones((2, 2)), np.zeros((2, 2)))) is None
     with np.errstate(all="ignore"):
         assert conditioner(differences([[1.0]], PAIRWISE + 1e308 * SquaredSum(), [[9.0]])) is None
+
+
+def test_what_some_pairs_do_not_see_is_neither_lost_nor_certified():
+    rng = np.random.default_rng(1)
+    d = rng.standard_normal((1500, 300))
+    index = conditioner(differences(d)).index
+    unseen = np.setdiff1d(np.arange(1500), index)
+    d[:, 7] = 0
+    d[unseen[:20], 7] = rng.standard_normal(20)
+    objective = differences(d)
+    fitted, truth = (minimize(objective, solver, record_every=1000) for solver in (LBFGS(), Newton()))
+    assert fitted.stop == truth.stop == "converged" and conditioner(objective).rank == 299
+    # Both have gradients of norm 1e-8 or less, in a valley that is no flatter than 1e-3.
+    np.testing.assert_allclose(fitted.theta, truth.theta, rtol=0, atol=2e-5)
+    d[:, 7] = 0
+    d[unseen[:20], 7] = 1.0  # separable, along a feature that the coordinates do not know
+    objective = differences(d)
+    theta = truth.theta * (np.arange(300) != 7)
+    grad = objective.value_and_grad(theta)[1]
+    assert not conditioner(objective).certifies(objective, theta, grad)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-7, 1e-8])
+def test_a_narrow_separation_is_not_certified_away(size):
+    objective = Objective(Linear(2), PAIRWISE, np.array([[1, 1 + size], [-1, -1 + size]]), np.zeros((2, 2)))
+    for theta in (np.zeros(2), np.array([-3.0, 3.0])):
+        assert not conditioner(objective).certifies(objective, theta, objective.value_and_grad(theta)[1])
+
+
+def test_the_mean_of_some_sums_certifies_nothing_of_the_mean_of_all():
+    d, s = np.random.default_rng(2).standard_normal((2, 1500, 300))
+    objective = differences(d, PAIRWISE + SumToZero(), s)
+    theta = minimize(objective, Newton(), record_every=1000).theta
+    assert not conditioner(objective).certifies(objective, theta, objective.value_and_grad(theta)[1])
+
+
+def test_newton_asks_of_pairs_that_are_separable_only_in_part():
+    # The first two pairs contradict each other, the third is separated along the second feature.
+    for weight in (None, [1.0, 2.0, 3.0]):
+        d = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+        assert minimize(Objective(Linear(2), PAIRWISE, d, 0 * d, weight), Newton()).stop == "separable"
+    assert minimize(differences([[0.0, 0.0]]), Newton()).stop == "converged"
+
+
+def test_separation_does_not_depend_on_the_scale_of_a_feature():
+    x = np.array([[0.0, -1, 1, -2], [2, 2, -1, 2], [0, 1, -2, -2]])
+    y = np.array([[0.0, -1, 0, -2], [0, 0, 2, -2], [0, -2, 2, -2]])
+    loss = PAIRWISE + SquaredSum()
+    for scale in (np.ones(4), np.array([0.1, 1e3, 10, 0.01])):
+        assert separating_direction(Objective(Linear(4, True), loss, x * scale, y * scale, [1, 2, 1])) is None
+
+
+def test_newton_from_zero_has_the_least_norm_with_few_pairs_too():
+    d, s = np.random.default_rng(4).standard_normal((2, 10, 40))
+    for loss in (BradleyTerry(0, 0.1), BradleyTerry(0, 0.1) + 0.01 * SquaredSum()):
+        objective = differences(d, loss, s)
+        rows = np.concatenate([d, s]) if len(loss.terms) > 1 else d
+        theta = minimize(objective, Newton()).theta
+        outside = theta - np.linalg.pinv(rows) @ (rows @ theta)
+        # 40 terms of a well-conditioned projection
+        assert np.abs(outside).max() <= 40 * 64 * 2.0**-52 * np.abs(theta).max()
 
 
 def test_float32_features_hide_what_is_below_their_rounding():

@@ -10,7 +10,7 @@ import reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from refrm import SquaredSum, SumOfSquares, kernels, spec
+from refrm import BradleyTerry, SquaredSum, SumOfSquares, kernels, spec
 from refrm.kernels import compiler, pairwise, scalar
 from refrm.testing import label_smoothings, margins, score_pairs, weights
 
@@ -245,6 +245,24 @@ def test_the_linear_pass_has_the_same_bits_on_any_number_of_threads():
     assert len(results) == 1
 
 
+def test_means_whose_sums_leave_the_range():
+    with np.errstate(all="ignore"):
+        huge, one = np.full(2, -1e308), np.full(1000, 1e153)
+        assert kernels.objective(huge, 0 * huge, None, 0.0, (1.0, 0.0, 0.0, 0.0), None)[0][0] == 1e308
+        assert kernels.objective(one, 0 * one, None, 0.0, (1.0, 0.0, 1.0, 0.0), None)[0][2] == 1e153**2
+        for share in (None, np.full(1000, 1e-3)):
+            tail = kernels.objective(np.full(1000, 705.0), np.zeros(1000), None, 0.0, (1.0, 0.0, 0.0, 0.0), share)[0][0]
+            assert reference.ulps(tail, reference.bradley_terry(705.0, 0.0)[0]) <= 4
+        nothing = kernels.objective(huge, huge, None, 0.0, (1.0, 0.0, 0.0, 0.0), np.zeros(2))
+        assert nothing[0][0] == 0.0 and not nothing[1].any()
+
+
+def test_weights_of_very_different_sizes():
+    weight = np.array([1.0] * 8 + [2.0**-53] * 120)  # a plain sum loses the small ones one by one
+    for backend in ("numba", "numpy"):
+        assert abs(BradleyTerry().value(weight, weight, weight=weight, backend=backend) - math.log(2)) <= 2.0**-51
+
+
 def test_penalties_do_not_cancel_in_the_gradient():
     for backend in ("numba", "numpy"):
         value, g_w, g_l = SumOfSquares().value_and_grad([1e-17], [1.0], backend=backend)
@@ -265,7 +283,7 @@ def test_the_same_bits_on_two_threads_uncompiled(monkeypatch):
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 1023, 1024, 1025, 2049])
+@pytest.mark.parametrize("n", [1, 2, 3, 511, 512, 513, 1025])
 def test_every_length_of_a_block(n):
     w, v = np.random.default_rng(n).normal(size=(2, n))
     for loss in ((1.0, 0.0, 0.1, 0.0), COEF):

@@ -111,3 +111,9 @@ def test_features_of_the_right_layout_are_not_copied(tmp_path):
     assert objective.dtype == np.float32 and objective.widen().dtype == np.float64
     assert objective.value_and_grad(np.ones(3))[1].dtype == np.float32
     assert objective.widen().value_and_grad(np.ones(3))[1].dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16", "foo", bool])
+def test_a_dtype_that_is_not_computed_in(dtype):
+    with pytest.raises(InputError, match="dtype must be float64 or float32, got"):
+        Objective(Linear(3), LOSS, DATA.chosen, DATA.rejected, dtype=dtype)

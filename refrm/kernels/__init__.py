@@ -4,11 +4,20 @@ import numpy as np
 from numba.core import config
 
 from refrm.kernels.linear import linear_objective
-from refrm.kernels.pairwise import bradley_terry, mean, objective, squared_sum, sum_of_squares
+from refrm.kernels.pairwise import bradley_terry, mean, objective, squared_sum, sum_of_squares, total
 from refrm.kernels.training import descend
 
 if getattr(config, "DISABLE_JIT", 0):  # compiled, they do not warn of NaN and infinity, which have documented meanings
     objective = np.errstate(all="ignore")(objective)
     linear_objective = np.errstate(all="ignore")(linear_objective)
 
-__all__ = ["bradley_terry", "descend", "linear_objective", "mean", "objective", "squared_sum", "sum_of_squares"]
+__all__ = [
+    "bradley_terry",
+    "descend",
+    "linear_objective",
+    "mean",
+    "objective",
+    "squared_sum",
+    "sum_of_squares",
+    "total",
+]

@@ -10,7 +10,19 @@ import numba
 import numpy as np
 
 from refrm.kernels.compiler import fma, inline, jit, side_by_side, two_product, two_sum
-from refrm.kernels.scalar import BIAS, FAST, LARGE, SQUARE, exp_parts, halved, log1p_halved, logistic, pair, reduced
+from refrm.kernels.scalar import (
+    BIAS,
+    FAST,
+    LARGE,
+    SQUARE,
+    TINY,
+    exp_parts,
+    halved,
+    log1p_halved,
+    logistic,
+    pair,
+    reduced,
+)
 from refrm.spec import Array, Coefficients, Jet
 
 
@@ -69,6 +81,12 @@ def dot(a: Array, b: Array) -> float:
 
 
 @jit
+def total(weight: Array) -> float:
+    """Compute `refrm.spec.total`, to an ulp."""
+    return float(dot(weight, np.ones(weight.size)))
+
+
+@jit
 def mean_sum(r_w: Array, r_l: Array, share: Array) -> float:
     """Return sum(share*(r_w + r_l)), as if computed in twice the precision; a share of 0 does not count."""
     plain = hi = lo = 0.0
@@ -85,14 +103,14 @@ def mean_sum(r_w: Array, r_l: Array, share: Array) -> float:
 @jit
 def mean(values: Array, weight: Array) -> float:
     """Compute `refrm.spec.mean`, to 2 ulp for any N."""
-    total = dot(weight, np.ones(weight.size))
+    whole = total(weight)
     largest = 0.0
     for i in range(values.size):
         if weight[i] > 0.0 and abs(values[i]) > largest:
             largest = np.float64(abs(values[i]))
     if largest > LARGE:  # the sum or a product's error might overflow although the mean does not
-        return float(dot(weight, 2.0**-200 * values.astype(np.float64)) / total * 2.0**200)
-    return float(dot(weight, values) / total)
+        return float(dot(weight, 2.0**-200 * values.astype(np.float64)) / whole * 2.0**200)
+    return float(dot(weight, values) / whole)
 
 
 # --- a whole loss: value and gradients in one pass --------------------------------------------------------------
@@ -294,6 +312,7 @@ def objective(
     scale, margin, share = in_full(n, margin, label_smoothing, coef, share)
     mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
     g_w, g_l = np.empty_like(r_w), np.empty_like(r_l)
+    _, c_d, c_s, _ = coef
     work = (r_w, r_l, margin, share, label_smoothing, numbers(scale, coef, mean_s), g_w, g_l)
     chunks = -(-n // CHUNK)
     totals = np.zeros((chunks, 6))
@@ -303,7 +322,23 @@ def objective(
     else:
         sweep(*work, 0, chunks, totals)
     loss, square, gap = combine(totals)
+    if not (TINY < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):
+        return (*at_the_ends(r_w, r_l, margin, label_smoothing, share), mean_s), g_w, g_l
     return (scale * loss, scale * gap, scale * square, mean_s), g_w, g_l
+
+
+def at_the_ends(
+    r_w: Array, r_l: Array, margin: Array | None, label_smoothing: float, share: Array | None
+) -> tuple[float, float, float]:
+    """Return the means of the loss, d^2 and s^2 where their sums may overflow or underflow though they do not."""
+    whole = 1.0 if share is None else total(share)  # the shares of a minibatch do not add up to 1
+    if not whole:
+        return 0.0, 0.0, 0.0
+    weight = np.ones(r_w.size) if share is None else np.ldexp(share, 1 - np.frexp(share.max())[1])
+    w, v = r_w.astype(np.float64), r_l.astype(np.float64)
+    gap = squared_sum(w, -v).value
+    loss = bradley_terry(w, v, np.zeros(1) if margin is None else margin, label_smoothing).value
+    return whole * mean(loss, weight), whole * mean(gap, weight), whole * mean(squared_sum(w, v).value, weight)
 
 
 def in_full(
