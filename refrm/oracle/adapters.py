@@ -322,6 +322,8 @@ class Implementation:
             raise Fault("type", "returned None; expected the loss, or (loss, g_w, g_l)")
         if (self.column or layout == "column") and value.shape == (r_w.size, 1):
             value = value[:, 0]
+        if value.size == 1 and r_w.size > 1:
+            value = value.reshape(())  # a mean with keepdims is a scalar all the same
         for x in grads:
             if x is not None and x.size != r_w.size:
                 raise Fault("shape", f"returned a gradient of shape {x.shape} for scores of shape {r_w.shape}")
