@@ -85,7 +85,12 @@ def one_by_one(r_w, r_l):
     return total / len(r_w) + 0.5 * np.mean(r_w + r_l) ** 2
 
 
+def keeps_dims(r_w, r_l):
+    return np.mean(np.logaddexp(0, r_l - r_w), keepdims=True)
+
+
 RIGHT = {
+    keeps_dims: "mean(-log sigma(d))",
     textbook: "mean(-log sigma(d))",
     logaddexp: "mean(-log sigma(d - margin)) + 0.01*mean(r_w + r_l)^2",
     log_expit: "-log sigma(d) + 0.1*(r_w^2 + r_l^2), for each pair",
@@ -214,6 +219,20 @@ def test_the_same_mistakes_written_by_others_are_named(name):
     report = check(loss, coef=COEF, reduction="mean", label_smoothing=eps)
     assert not report.conforms
     assert {m.name for m in report.mistakes} == names_of([BY_NAME[name]], stated=True), str(report)
+
+
+def log1p_exp(r_w, r_l):
+    return np.mean(np.log1p(np.exp(r_l - r_w)))
+
+
+def log_softmax(r_w, r_l):
+    return -np.mean(special.log_softmax(np.stack([r_w, r_l]), axis=0)[0])
+
+
+@pytest.mark.parametrize(("f", "names"), [(log1p_exp, ["naive-log-exp"]), (log_softmax, [])])
+def test_a_loss_that_stays_finite_is_not_said_to_overflow(f, names):
+    report = check(f)
+    assert not report.conforms and [m.name for m in report.mistakes] == names, str(report)
 
 
 def test_a_mistake_in_the_gradient_alone_is_said_to_be_there():
