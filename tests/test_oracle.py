@@ -471,6 +471,10 @@ def test_printing_is_noted_and_kept_from_the_output(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_time_limit_may_be_longer_than_any_timer():
+    assert check(textbook, time_limit=1e300).conforms
+
+
 def test_the_time_limit_holds_in_another_thread():
     reports = []
     thread = threading.Thread(target=lambda: reports.append(check(stubborn, time_limit=0.2)))
@@ -502,6 +506,8 @@ def test_shapes_that_meet_by_accident_are_noted():
         ({"dtypes": ["int8"]}, "dtypes must be of float64"),
         ({"time_limit": 0}, "time_limit must be"),
         ({"framework": "no_such_framework"}, "framework 'no_such_framework' cannot be imported"),
+        ({"framework": "os"}, "framework 'os' is no array module"),
+        ({"dtypes": ["bfloat16"]}, "dtypes: NumPy has no bfloat16"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -44,6 +44,7 @@ class _TimeLimit(BaseException):
 
 def _limited(call: Callable[[], Any], seconds: float) -> Any:
     """Return call(), or raise `_TimeLimit`: by a signal in the main thread, elsewhere by leaving a thread behind."""
+    seconds = min(seconds, 1e9)  # more than that is out of range for the timers
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
 
         def stop(*_: object) -> None:
@@ -185,6 +186,8 @@ class _ArrayApi(Framework):
 
     def __init__(self, name: str) -> None:
         self.name, self.module = name, import_module(name)
+        if not hasattr(self.module, "float64"):
+            raise InputError(f"framework {name!r} is no array module: it has no float64")
 
     def make(self, x: Array, dtype: str) -> Any:
         if not hasattr(self.module, dtype):

@@ -104,6 +104,11 @@ def check(
             name, False, failures=(Failure("call", f"it {fault}" if fault.kind == "hangs" else str(fault), ""),)
         )
     try:
+        for dtype in asked.dtypes or ():
+            try:
+                of.framework.make(np.zeros(1), dtype)
+            except Fault as fault:
+                raise InputError(f"dtypes: {fault}") from None
         with np.errstate(all="ignore"):  # overflow is among what is looked for
             return _judged(of, name, asked)
     finally:
