@@ -89,7 +89,14 @@ def keeps_dims(r_w, r_l):
     return np.mean(np.logaddexp(0, r_l - r_w), keepdims=True)
 
 
+def refuses_what_is_not_finite(r_w, r_l):
+    if not (np.isfinite(r_w).all() and np.isfinite(r_l).all()):
+        raise ValueError("scores must be finite")
+    return textbook(r_w, r_l)
+
+
 RIGHT = {
+    refuses_what_is_not_finite: "mean(-log sigma(d))",
     keeps_dims: "mean(-log sigma(d))",
     textbook: "mean(-log sigma(d))",
     logaddexp: "mean(-log sigma(d - margin)) + 0.01*mean(r_w + r_l)^2",
