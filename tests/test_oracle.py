@@ -117,6 +117,19 @@ def test_a_right_loss_conforms_and_its_convention_is_found(f):
     assert {x.quantity for x in report.accuracy} == ({"value"} if f is not by_hand else {"value", "grad_w", "grad_l"})
 
 
+def test_a_margin_is_found_wherever_it_is_in_the_signature():
+    def only_by_name(r_w, r_l, *, margin=None):
+        return np.mean(np.logaddexp(0, r_l - r_w + (0 if margin is None else margin)))
+
+    def after_another(r_w, r_l, reduction="mean", margin=0.0):
+        return getattr(np, reduction)(np.logaddexp(0, r_l - r_w - margin))
+
+    report = check(only_by_name)
+    assert report.conforms and report.convention["margin"], str(report)
+    assert [m.name for m in check(after_another).mistakes] == ["margin-sign"]
+    assert not check(only_by_name, margin=False).convention["margin"]
+
+
 def test_a_right_loss_conforms_as_stated():
     report = check(smoothed, label_smoothing=0.1, coef=1, factor=0.5, reduction="sum")
     assert report.conforms, str(report)

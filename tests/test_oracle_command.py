@@ -24,6 +24,9 @@ def difference(r_w, r_l):
 def with_margin(r_w, r_l, target):
     return np.mean(np.logaddexp(0, target - (r_w - r_l)))
 
+def by_name(r_w, r_l, *, margin=None):
+    return with_margin(r_w, r_l, 0 if margin is None else -margin)
+
 class Losses:
     @staticmethod
     def right(r_w, r_l):
@@ -97,6 +100,7 @@ def test_stated_conventions_reach_the_check(run):
     assert done.returncode == 1 and report["dtypes"] == ["float32"]
     assert report["convention"]["found"] == ["coef"]
     assert json.loads(run("mylosses:with_margin", "--json").stdout)["convention"]["margin"] is True
+    assert "M2 margin-sign" in run("mylosses:by_name").stdout
 
 
 def test_what_is_printed_is_not_in_the_way(run):

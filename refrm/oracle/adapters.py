@@ -241,13 +241,31 @@ def _filled(cell: Any) -> bool:
 
 
 def takes_margin(f: Callable[..., Any]) -> bool:
-    """Return whether the third positional parameter of f is a margin, by its name or because it has no default."""
+    """Return whether f has a margin: by a parameter's name, or because its third has no default."""
+    third = _positional(f)[2:3]
+    return (bool(third) and (_is_margin(third[0]) or third[0].default is inspect._empty)) or bool(_keyword(f))
+
+
+def _parameters(f: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        parameters = list(inspect.signature(getattr(f, "forward", f)).parameters.values())
+        return list(inspect.signature(getattr(f, "forward", f)).parameters.values())
     except (TypeError, ValueError):
-        return False
-    third = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:3]
-    return bool(third) and ("margin" in third[0].name or third[0].name == "m" or third[0].default is inspect._empty)
+        return []
+
+
+def _positional(f: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [p for p in _parameters(f) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _is_margin(p: inspect.Parameter) -> bool:
+    return "margin" in p.name or p.name == "m"
+
+
+def _keyword(f: Callable[..., Any]) -> str:
+    """Return the name by which a margin is passed that is not the third positional parameter; "" if there is none."""
+    first = {p.name for p in _positional(f)[:3]}
+    named = [p for p in _parameters(f) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return next((p.name for p in named if p.name in ("margin", "margins") and p.name not in first), "")
 
 
 class Implementation:
@@ -270,7 +288,11 @@ class Implementation:
     def __init__(
         self, f: Callable[..., Any], name: str | None, margin: bool, gradients: bool | None, time_limit: float
     ) -> None:
-        self.f, self.margin, self.time_limit = f, margin, time_limit
+        keyword = _keyword(f)
+        self.f: Callable[..., Any] = f
+        if keyword and margin:
+            self.f = lambda w, v, m: f(w, v, **{keyword: m})
+        self.margin, self.time_limit = margin, time_limit
         self.seen: dict[str, str] = {}  # "prints", "mutates": the first time
         self.gradients, self.column, self.calls = "none", False, 0
         self.framework = self._found([name] if name else _names(f), gradients)

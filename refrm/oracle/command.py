@@ -165,9 +165,9 @@ def main(task: str, answer: str, beat: str) -> None:
             raise InputError(f"{node['module']}:{node['function']} is no function, but {type(f).__name__}")
 
         @functools.wraps(f)
-        def beating(*args: Any) -> Any:
+        def beating(*args: Any, **named: Any) -> Any:
             os.utime(beat)
-            return f(*args)
+            return f(*args, **named)
 
         Path(beat).touch()
         done = _shown(check(beating, name=node["function"], **node["settings"]))
