@@ -53,6 +53,7 @@ number = 3
 @pytest.fixture
 def run(tmp_path):
     (tmp_path / "mylosses.py").write_text(LOSSES)
+    (tmp_path / "random.py").write_text("")  # a name of the standard library: not to be met before MODULE is
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
 
     def refrm(*arguments):

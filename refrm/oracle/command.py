@@ -96,7 +96,7 @@ def _in_a_process(task: dict[str, Any], time_limit: float) -> dict[str, Any]:
     """Run the task in a new process; return what it wrote, or a report of how it ended."""
     with tempfile.TemporaryDirectory() as folder:
         answer, beat, output = (Path(folder) / name for name in ("answer.json", "beat", "output"))
-        command = [sys.executable, "-m", "refrm.oracle.command", json.dumps(task), str(answer), str(beat)]
+        command = [sys.executable, "-P", "-m", "refrm.oracle.command", json.dumps(task), str(answer), str(beat)]
         with open(output, "wb") as sink:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
             began = time.time()
