@@ -299,7 +299,7 @@ class Implementation:
 
     def _found(self, names: list[str], gradients: bool | None) -> Framework:
         """Return the first framework in which f returns, with gradients if it can be; `Fault` if there is none."""
-        x, first = np.array([1.0, 0.5, -1.0]), None
+        x, first, why = np.array([1.0, 0.5, -1.0]), None, ""
         args = [x, x[::-1].copy(), 0 * x][: 2 + self.margin]
         for strict in (True, False):  # at last, without gradients
             for name in names:
@@ -315,6 +315,7 @@ class Implementation:
                             self._call(*args, dtype=dtype, grad=True)
                     except Fault as fault:
                         first = first or Fault(fault.kind, f"with {name} arrays, it {fault}")
+                        why = why or (f"with {name} arrays, it {fault}" if self.framework.autograd and strict else "")
                         if fault.kind == "hangs":
                             self.framework.close()
                             raise
@@ -322,6 +323,8 @@ class Implementation:
                         self.gradients = (
                             "autograd" if auto else "returned" if pair and gradients is not False else "none"
                         )
+                        if self.gradients == "none" and why and gradients is not False:
+                            self.seen["no gradients"] = why
                         return self.framework
                 self.framework.close()
         raise first or Fault("type", "no framework")
