@@ -85,7 +85,19 @@ def one_by_one(r_w, r_l):
     return total / len(r_w) + 0.5 * np.mean(r_w + r_l) ** 2
 
 
+def keeps_dims(r_w, r_l):
+    return np.mean(np.logaddexp(0, r_l - r_w), keepdims=True)
+
+
+def refuses_what_is_not_finite(r_w, r_l):
+    if not (np.isfinite(r_w).all() and np.isfinite(r_l).all()):
+        raise ValueError("scores must be finite")
+    return textbook(r_w, r_l)
+
+
 RIGHT = {
+    refuses_what_is_not_finite: "mean(-log sigma(d))",
+    keeps_dims: "mean(-log sigma(d))",
     textbook: "mean(-log sigma(d))",
     logaddexp: "mean(-log sigma(d - margin)) + 0.01*mean(r_w + r_l)^2",
     log_expit: "-log sigma(d) + 0.1*(r_w^2 + r_l^2), for each pair",
@@ -103,6 +115,19 @@ def test_a_right_loss_conforms_and_its_convention_is_found(f):
     assert report.convention["loss"] == RIGHT[f]
     assert not report.mistakes and not report.failures and not report.broken
     assert {x.quantity for x in report.accuracy} == ({"value"} if f is not by_hand else {"value", "grad_w", "grad_l"})
+
+
+def test_a_margin_is_found_wherever_it_is_in_the_signature():
+    def only_by_name(r_w, r_l, *, margin=None):
+        return np.mean(np.logaddexp(0, r_l - r_w + (0 if margin is None else margin)))
+
+    def after_another(r_w, r_l, reduction="mean", margin=0.0):
+        return getattr(np, reduction)(np.logaddexp(0, r_l - r_w - margin))
+
+    report = check(only_by_name)
+    assert report.conforms and report.convention["margin"], str(report)
+    assert [m.name for m in check(after_another).mistakes] == ["margin-sign"]
+    assert not check(only_by_name, margin=False).convention["margin"]
 
 
 def test_a_right_loss_conforms_as_stated():
@@ -214,6 +239,20 @@ def test_the_same_mistakes_written_by_others_are_named(name):
     report = check(loss, coef=COEF, reduction="mean", label_smoothing=eps)
     assert not report.conforms
     assert {m.name for m in report.mistakes} == names_of([BY_NAME[name]], stated=True), str(report)
+
+
+def log1p_exp(r_w, r_l):
+    return np.mean(np.log1p(np.exp(r_l - r_w)))
+
+
+def log_softmax(r_w, r_l):
+    return -np.mean(special.log_softmax(np.stack([r_w, r_l]), axis=0)[0])
+
+
+@pytest.mark.parametrize(("f", "names"), [(log1p_exp, ["naive-log-exp"]), (log_softmax, [])])
+def test_a_loss_that_stays_finite_is_not_said_to_overflow(f, names):
+    report = check(f)
+    assert not report.conforms and [m.name for m in report.mistakes] == names, str(report)
 
 
 def test_a_mistake_in_the_gradient_alone_is_said_to_be_there():
@@ -452,6 +491,10 @@ def test_printing_is_noted_and_kept_from_the_output(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_time_limit_may_be_longer_than_any_timer():
+    assert check(textbook, time_limit=1e300).conforms
+
+
 def test_the_time_limit_holds_in_another_thread():
     reports = []
     thread = threading.Thread(target=lambda: reports.append(check(stubborn, time_limit=0.2)))
@@ -483,6 +526,8 @@ def test_shapes_that_meet_by_accident_are_noted():
         ({"dtypes": ["int8"]}, "dtypes must be of float64"),
         ({"time_limit": 0}, "time_limit must be"),
         ({"framework": "no_such_framework"}, "framework 'no_such_framework' cannot be imported"),
+        ({"framework": "os"}, "framework 'os' is no array module"),
+        ({"dtypes": ["bfloat16"]}, "dtypes: NumPy has no bfloat16"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -24,6 +24,9 @@ def difference(r_w, r_l):
 def with_margin(r_w, r_l, target):
     return np.mean(np.logaddexp(0, target - (r_w - r_l)))
 
+def by_name(r_w, r_l, *, margin=None):
+    return with_margin(r_w, r_l, 0 if margin is None else -margin)
+
 class Losses:
     @staticmethod
     def right(r_w, r_l):
@@ -50,6 +53,7 @@ number = 3
 @pytest.fixture
 def run(tmp_path):
     (tmp_path / "mylosses.py").write_text(LOSSES)
+    (tmp_path / "random.py").write_text("")  # a name of the standard library: not to be met before MODULE is
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
 
     def refrm(*arguments):
@@ -97,6 +101,7 @@ def test_stated_conventions_reach_the_check(run):
     assert done.returncode == 1 and report["dtypes"] == ["float32"]
     assert report["convention"]["found"] == ["coef"]
     assert json.loads(run("mylosses:with_margin", "--json").stdout)["convention"]["margin"] is True
+    assert "M2 margin-sign" in run("mylosses:by_name").stdout
 
 
 def test_what_is_printed_is_not_in_the_way(run):

@@ -131,6 +131,12 @@ def test_a_wrong_loss_is_named(f, names):
     assert [mistake.name for mistake in report.mistakes] == names, str(report)
 
 
+def test_a_loss_without_autograd_is_said_to_be_judged_by_its_values():
+    report = check(lambda r_w, r_l: -F.logsigmoid(r_w - r_l).mean().item(), dtypes=["float32"])
+    assert (report.framework, report.gradients) == ("torch", "none")
+    assert any("gradients are not judged: with torch arrays, it returned float" in note for note in report.notes)
+
+
 def test_values_alone_can_be_judged():
     assert check(torch_values, gradients=False).conforms
 

@@ -44,6 +44,7 @@ class _TimeLimit(BaseException):
 
 def _limited(call: Callable[[], Any], seconds: float) -> Any:
     """Return call(), or raise `_TimeLimit`: by a signal in the main thread, elsewhere by leaving a thread behind."""
+    seconds = min(seconds, 1e9)  # more than that is out of range for the timers
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
 
         def stop(*_: object) -> None:
@@ -185,6 +186,8 @@ class _ArrayApi(Framework):
 
     def __init__(self, name: str) -> None:
         self.name, self.module = name, import_module(name)
+        if not hasattr(self.module, "float64"):
+            raise InputError(f"framework {name!r} is no array module: it has no float64")
 
     def make(self, x: Array, dtype: str) -> Any:
         if not hasattr(self.module, dtype):
@@ -238,13 +241,31 @@ def _filled(cell: Any) -> bool:
 
 
 def takes_margin(f: Callable[..., Any]) -> bool:
-    """Return whether the third positional parameter of f is a margin, by its name or because it has no default."""
+    """Return whether f has a margin: by a parameter's name, or because its third has no default."""
+    third = _positional(f)[2:3]
+    return (bool(third) and (_is_margin(third[0]) or third[0].default is inspect._empty)) or bool(_keyword(f))
+
+
+def _parameters(f: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        parameters = list(inspect.signature(getattr(f, "forward", f)).parameters.values())
+        return list(inspect.signature(getattr(f, "forward", f)).parameters.values())
     except (TypeError, ValueError):
-        return False
-    third = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:3]
-    return bool(third) and ("margin" in third[0].name or third[0].name == "m" or third[0].default is inspect._empty)
+        return []
+
+
+def _positional(f: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [p for p in _parameters(f) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _is_margin(p: inspect.Parameter) -> bool:
+    return "margin" in p.name or p.name == "m"
+
+
+def _keyword(f: Callable[..., Any]) -> str:
+    """Return the name by which a margin is passed that is not the third positional parameter; "" if there is none."""
+    first = {p.name for p in _positional(f)[:3]}
+    named = [p for p in _parameters(f) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return next((p.name for p in named if p.name in ("margin", "margins") and p.name not in first), "")
 
 
 class Implementation:
@@ -267,14 +288,18 @@ class Implementation:
     def __init__(
         self, f: Callable[..., Any], name: str | None, margin: bool, gradients: bool | None, time_limit: float
     ) -> None:
-        self.f, self.margin, self.time_limit = f, margin, time_limit
+        keyword = _keyword(f)
+        self.f: Callable[..., Any] = f
+        if keyword and margin:
+            self.f = lambda w, v, m: f(w, v, **{keyword: m})
+        self.margin, self.time_limit = margin, time_limit
         self.seen: dict[str, str] = {}  # "prints", "mutates": the first time
         self.gradients, self.column, self.calls = "none", False, 0
         self.framework = self._found([name] if name else _names(f), gradients)
 
     def _found(self, names: list[str], gradients: bool | None) -> Framework:
         """Return the first framework in which f returns, with gradients if it can be; `Fault` if there is none."""
-        x, first = np.array([1.0, 0.5, -1.0]), None
+        x, first, why = np.array([1.0, 0.5, -1.0]), None, ""
         args = [x, x[::-1].copy(), 0 * x][: 2 + self.margin]
         for strict in (True, False):  # at last, without gradients
             for name in names:
@@ -290,6 +315,7 @@ class Implementation:
                             self._call(*args, dtype=dtype, grad=True)
                     except Fault as fault:
                         first = first or Fault(fault.kind, f"with {name} arrays, it {fault}")
+                        why = why or (f"with {name} arrays, it {fault}" if self.framework.autograd and strict else "")
                         if fault.kind == "hangs":
                             self.framework.close()
                             raise
@@ -297,6 +323,8 @@ class Implementation:
                         self.gradients = (
                             "autograd" if auto else "returned" if pair and gradients is not False else "none"
                         )
+                        if self.gradients == "none" and why and gradients is not False:
+                            self.seen["no gradients"] = why
                         return self.framework
                 self.framework.close()
         raise first or Fault("type", "no framework")
@@ -322,6 +350,8 @@ class Implementation:
             raise Fault("type", "returned None; expected the loss, or (loss, g_w, g_l)")
         if (self.column or layout == "column") and value.shape == (r_w.size, 1):
             value = value[:, 0]
+        if value.size == 1 and r_w.size > 1:
+            value = value.reshape(())  # a mean with keepdims is a scalar all the same
         for x in grads:
             if x is not None and x.size != r_w.size:
                 raise Fault("shape", f"returned a gradient of shape {x.shape} for scores of shape {r_w.shape}")

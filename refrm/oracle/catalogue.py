@@ -157,7 +157,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "naive-log-exp",
         "your loss is log(1 + exp(-d)): infinite, with NaN gradients, below about -88 in float32, -709 in float64",
         "OpenRLHF/OpenRLHF#1278",
-        ({"likelihood": "log-exp"},),
+        ({"likelihood": "log-exp"}, {"likelihood": "log1p-exp"}),
     ),
     Mistake(
         "L4",

@@ -96,7 +96,7 @@ def _in_a_process(task: dict[str, Any], time_limit: float) -> dict[str, Any]:
     """Run the task in a new process; return what it wrote, or a report of how it ended."""
     with tempfile.TemporaryDirectory() as folder:
         answer, beat, output = (Path(folder) / name for name in ("answer.json", "beat", "output"))
-        command = [sys.executable, "-m", "refrm.oracle.command", json.dumps(task), str(answer), str(beat)]
+        command = [sys.executable, "-P", "-m", "refrm.oracle.command", json.dumps(task), str(answer), str(beat)]
         with open(output, "wb") as sink:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
             began = time.time()
@@ -165,9 +165,9 @@ def main(task: str, answer: str, beat: str) -> None:
             raise InputError(f"{node['module']}:{node['function']} is no function, but {type(f).__name__}")
 
         @functools.wraps(f)
-        def beating(*args: Any) -> Any:
+        def beating(*args: Any, **named: Any) -> Any:
             os.utime(beat)
-            return f(*args)
+            return f(*args, **named)
 
         Path(beat).touch()
         done = _shown(check(beating, name=node["function"], **node["settings"]))

@@ -18,7 +18,7 @@ class Form:
     margin: str = "subtracted"  # or "added", "ignored", "outside", "misaligned"
     smoothing: str = "right"  # or "flipped", "ignored"
     nan: str = "kept"  # or "hidden"
-    likelihood: str = "softplus"  # or "sigmoid", "log-sigmoid", "log-exp", "epsilon", "threshold", "cancelling"
+    likelihood: str = "softplus"  # or "sigmoid", "log-sigmoid", "log-exp", "log1p-exp", "epsilon", ... of `_likelihood`
     epsilon: float = 0.0  # of "epsilon"
     penalty: str = "squared-sum"  # or "squared-difference", "sum-of-squares", "sum-to-zero", "batch-sum", "none"
     factor: float = 1.0  # of the penalty
@@ -58,8 +58,9 @@ def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | None) -> t
     if kind == "threshold" and outside is None:
         steep = z < -20
         return np.where(steep, -z, np.logaddexp(0, -z)), np.where(steep, -1, -sigmoid(-z))
-    if kind == "log-exp" and outside is None:
-        return np.log(1 + np.exp(-z)), -1 / (1 + np.exp(z))
+    if kind in ("log-exp", "log1p-exp") and outside is None:
+        e = np.exp(-z)
+        return np.log(1 + e) if kind == "log-exp" else np.log1p(e), -1 / (1 + np.exp(z))
     p = sigmoid(z) if kind in ("softplus", "threshold", "cancelling") else 1 / (1 + np.exp(-z))
     curved = p * (1 - p)
     if kind == "sigmoid":

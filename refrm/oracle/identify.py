@@ -74,7 +74,7 @@ def _gaps(a: Array, b: Array, u: float, size: float) -> Array:
     """Return the differences relative to the larger element, inf where that is no rounding of terms up to ``size``."""
     with np.errstate(all="ignore"):
         gap, equal = np.abs(a - b), (a == b) | (np.isnan(a) & np.isnan(b))
-        rounding = gap <= 64 * u * size + near(u) * np.abs(b)
+        rounding = np.isfinite(gap) & (gap <= 64 * u * size + near(u) * np.abs(b))
         relative = gap / np.maximum(np.abs(a), np.abs(b))
     return np.where(equal, 0.0, np.where(rounding, relative, np.inf))
 

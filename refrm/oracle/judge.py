@@ -104,6 +104,11 @@ def check(
             name, False, failures=(Failure("call", f"it {fault}" if fault.kind == "hangs" else str(fault), ""),)
         )
     try:
+        for dtype in asked.dtypes or ():
+            try:
+                of.framework.make(np.zeros(1), dtype)
+            except Fault as fault:
+                raise InputError(f"dtypes: {fault}") from None
         with np.errstate(all="ignore"):  # overflow is among what is looked for
             return _judged(of, name, asked)
     finally:
@@ -247,6 +252,8 @@ def _judged(of: Implementation, name: str, asked: Request) -> Report:
             notes += _run(trial, first=trial is trials[0])
     if convention.coef < 0:
         trials[0].fail("coefficient", f"the coefficient found is {convention.coef:g}: the loss has no minimum")
+    if "no gradients" in of.seen:
+        notes.append(f"its gradients are not judged: {of.seen['no gradients']}")
     if "prints" in of.seen:
         notes.append(f"it prints: {of.seen['prints']!r}")
     failures = sorted((failure for trial in trials for failure in trial.failures), key=lambda failure: failure.size)

@@ -28,7 +28,7 @@ LAWS = {
     "column": "scores of shape (N, 1) give what scores of shape (N,) give, or are refused",
     "strided": "non-contiguous scores give what contiguous ones give",
     "mutation": "the inputs are left as they were",
-    "nan": "a NaN score gives a NaN loss",
+    "nan": "a NaN score gives a NaN loss, or is refused",
     "coefficient": "the coefficient of the penalty is not negative",
 }
 """Every law by its name, and what is judged besides; T1, T2 are theorems of refrm."""
@@ -130,7 +130,7 @@ class Laws:
     def nan(self, b: Batch, base: Outcome, off: Outcome) -> Iterator[Check]:
         """A NaN score gives a NaN loss."""
         broken = Batch(np.where(np.arange(b.w.size) == 3, np.nan, b.w), b.v, b.m)
-        found = self.trial.call("nan", broken)
+        found = self.trial.call("nan", broken, refusable=True)
         if found is not None and not np.isnan(found.loss.ravel()[3 if self.per_pair else 0]):
             self.trial.fail("nan", f"a NaN score gives a loss of {found.loss.ravel()[0]:.6g}", broken)
         yield from ()

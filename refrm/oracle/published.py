@@ -42,8 +42,10 @@ def vectors(trial: Trial) -> list[str]:
             terms = penalty_of(of.form.penalty if c else "none", w, v)
         if penalty_names is None and np.any(terms[0][np.isfinite(w) & np.isfinite(v)] > MOST[trial.dtype]):
             continue  # the square of a score overflows, and with it may the factors of its gradient
-        outcome = trial.call("vectors", batch)
+        optional = [name for name in group.requires if name in OPTIONAL]
+        outcome = trial.call("vectors", batch, refusable=bool(optional))
         if outcome is None:
+            missed.update(optional)
             continue
         numbers, allowed = [], []
         with np.errstate(all="ignore"):
@@ -58,7 +60,6 @@ def vectors(trial: Trial) -> list[str]:
                     slack = slack + (0.0 if node is None else times * abs(factor) * _allowed(node))
                 numbers.append(total)
                 allowed.append(np.fmax(np.asarray(off), slack + (UNITS[trial.dtype] * np.abs(total) if c else 0.0)))
-        optional = [name for name in group.requires if name in OPTIONAL]
         if not trial.compare(
             *("vectors", batch, outcome, Outcome(*numbers), Outcome(*allowed)),
             keep=not optional,
