@@ -102,11 +102,14 @@ def separating_direction(objective: Objective) -> Array | None:
         free = left[:, : d.shape[1] - basis.shape[1]]
     if not free.shape[1]:
         return None
-    moved = d @ free
-    if s is not None:  # the entries of what the penalty leaves free are known to EPS, and so is no product of less
-        moved[np.abs(moved) <= d.shape[1] * 64 * EPS * np.abs(d).sum(1, keepdims=True)] = 0
-    d = moved
-    basis, _ = frame(d)
+    if s is None:
+        basis = frame(d)[0]
+    else:  # what the penalty leaves free is known to EPS: products of d with it to so much, and no direction of less
+        rounding = d.shape[1] * 64 * EPS * np.abs(d).sum(1, keepdims=True)
+        d = np.where(np.abs(d @ free) <= rounding, 0, d @ free)
+        _, sigma, transposed = np.linalg.svd(d, full_matrices=False)
+        kept = sigma > np.linalg.norm(rounding)
+        basis = transposed[kept].T / sigma[kept]
     rows = d @ basis
     length = np.linalg.norm(rows, axis=1)
     rows = rows[length > 0] / length[length > 0, None]
