@@ -13,7 +13,7 @@ from refrm.kernels.pairwise import add_block, add_lanes, block, combine, in_full
 from refrm.spec import Array, Coefficients
 
 PARTS = 16  # runs of pairs whose sums are kept apart: so the order of summation does not depend on the threads
-CACHE = 1 << 17  # bytes of features that stay in the second-level cache
+CACHE = 1 << 18  # bytes of features that stay in the second-level cache
 ROWS = 512  # pairs at a time, at most
 
 
@@ -54,7 +54,8 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
     """
     n, p = x_w.shape
     rows = max(2, min(ROWS, CACHE // (2 * p * x_w.itemsize)) // 2 * 2)
-    work, lanes, scores = np.zeros((8, rows)), np.empty((6, rows // 2)), np.empty((4, rows))
+    work, lanes = np.zeros((8, rows)), np.empty((6, rows // 2))
+    scores = np.empty(rows), np.empty(rows), np.empty(rows), np.empty(rows)
     for part in range(begin, end):
         lanes[:] = 0.0
         for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
@@ -62,8 +63,9 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             m = None if margin is None else margin[at:stop]
             q = None if share is None else share[at:stop]
             w_rows, l_rows = x_w[at:stop], x_l[at:stop]
-            r_w, r_l = scores[0, : stop - at], scores[1, : stop - at]
-            g_w, g_l = scores[2, : stop - at], scores[3, : stop - at]
+            r_w, r_l, g_w, g_l = scores
+            if stop - at < rows:
+                r_w, r_l, g_w, g_l = r_w[: stop - at], r_l[: stop - at], g_w[: stop - at], g_l[: stop - at]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l)
             block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
             if stop - at < rows:

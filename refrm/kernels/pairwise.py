@@ -116,6 +116,7 @@ def mean(values: Array, weight: Array) -> float:
 # --- a whole loss: value and gradients in one pass --------------------------------------------------------------
 
 BLOCK = 512  # pairs whose intermediate results stay in the first-level cache
+FEW = 8  # pairs that are done one by one before the loops have begun
 CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation does not depend on the threads
 
 
@@ -218,6 +219,9 @@ def block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ig
     summands of the loss, s^2 and d^2.
     """
     n = r_w.size
+    if n <= FEW:
+        slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
+        return
     z, r, t, losing, s = work[3, :n], work[4, :n], work[5, :n], work[6, :n], work[7, :n]
     if reduce_block(r_w, r_l, margin, z, r, t) > 0:
         slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
