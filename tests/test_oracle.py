@@ -556,3 +556,17 @@ def test_an_exact_pair_is_part_of_its_batch():
     w, v = np.array([1.0, 2.0]), np.array([0.5, 3.0])
     whole, one = exact(w, v, None, of, "float64"), exact(w[1:], v[1:], None, of, "float64")
     assert [x.tolist() for x in whole.of(slice(1, 2))] == [x.tolist() for x in one]
+
+
+def test_gradients_that_are_none_are_none():
+    report = check(lambda r_w, r_l: (np.mean(np.logaddexp(0, r_l - r_w)), None, None))
+    assert report.conforms and report.gradients == "none"
+
+
+def test_a_flag_is_not_a_margin():
+    def loss(r_w, r_l, use_margin=True):
+        assert use_margin is True
+        return np.mean(np.logaddexp(0, r_l - r_w))
+
+    report = check(loss)
+    assert report.conforms and not report.convention["margin"]

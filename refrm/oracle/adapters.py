@@ -258,7 +258,7 @@ def _positional(f: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _is_margin(p: inspect.Parameter) -> bool:
-    return "margin" in p.name or p.name == "m"
+    return p.name in ("margin", "margins", "m")
 
 
 def _keyword(f: Callable[..., Any]) -> str:
@@ -307,7 +307,7 @@ class Implementation:
                 for dtype, self.column in (("float64", False), ("float32", False), ("float64", True)):
                     try:
                         returned = self._call(*args, dtype=dtype, raw=True)
-                        pair = isinstance(returned, tuple | list) and len(returned) in (2, 3)
+                        pair = isinstance(returned, tuple | list) and len(returned) in (2, 3) and returned[-1] is not None
                         auto = self.framework.autograd and not pair and gradients is not False and strict
                         if auto and not self.framework.owns(returned):
                             raise Fault("type", f"returned {type(returned).__name__}, which has no gradient")
