@@ -307,7 +307,8 @@ class Implementation:
                 for dtype, self.column in (("float64", False), ("float32", False), ("float64", True)):
                     try:
                         returned = self._call(*args, dtype=dtype, raw=True)
-                        pair = isinstance(returned, tuple | list) and len(returned) in (2, 3) and returned[-1] is not None
+                        pair = isinstance(returned, tuple | list) and len(returned) in (2, 3)
+                        pair = pair and returned[-1] is not None
                         auto = self.framework.autograd and not pair and gradients is not False and strict
                         if auto and not self.framework.owns(returned):
                             raise Fault("type", f"returned {type(returned).__name__}, which has no gradient")
