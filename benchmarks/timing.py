@@ -80,7 +80,7 @@ def measure(case: Case, seconds: float) -> dict[str, list[float]]:
     once = {name: case.known.get(name) or seconds_of(run, 1) for name, run in runs.items()}
     once = {name: t if t > 0.1 else min(t, seconds_of(runs[name], 1)) for name, t in once.items()}
     loops = {name: max(1, math.ceil(1e-3 / t)) for name, t in once.items()}
-    short = {name: once[name] * loops[name] < 0.02 for name in runs}
+    short = {name: once[name] * loops[name] < 0.3 for name in runs}  # BLAS's and OpenMP's pools spin for some 0.1 s
     total = sum(once[name] * loops[name] * (1 + short[name]) for name in runs)
     rounds = min(max(case.least_rounds, int(seconds / total)), 100)
     times: dict[str, list[float]] = {name: [] for name in runs}
