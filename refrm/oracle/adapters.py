@@ -21,6 +21,7 @@ import numpy as np
 
 from refrm.errors import InputError
 from refrm.oracle.forms import Outcome
+from refrm.oracle.signature import margin_keyword
 from refrm.spec import Array
 
 NARROW = {"bfloat16": "float32", "float16": "float16", "float32": "float32", "float64": "float64"}
@@ -240,34 +241,6 @@ def _filled(cell: Any) -> bool:
         return False
 
 
-def takes_margin(f: Callable[..., Any]) -> bool:
-    """Return whether f has a margin: by a parameter's name, or because its third has no default."""
-    third = _positional(f)[2:3]
-    return (bool(third) and (_is_margin(third[0]) or third[0].default is inspect._empty)) or bool(_keyword(f))
-
-
-def _parameters(f: Callable[..., Any]) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(getattr(f, "forward", f)).parameters.values())
-    except (TypeError, ValueError):
-        return []
-
-
-def _positional(f: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [p for p in _parameters(f) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-
-
-def _is_margin(p: inspect.Parameter) -> bool:
-    return p.name in ("margin", "margins", "m")
-
-
-def _keyword(f: Callable[..., Any]) -> str:
-    """Return the name by which a margin is passed that is not the third positional parameter; "" if there is none."""
-    first = {p.name for p in _positional(f)[:3]}
-    named = [p for p in _parameters(f) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return next((p.name for p in named if p.name in ("margin", "margins") and p.name not in first), "")
-
-
 class Implementation:
     """A loss under test, called with NumPy arrays.
 
@@ -288,7 +261,7 @@ class Implementation:
     def __init__(
         self, f: Callable[..., Any], name: str | None, margin: bool, gradients: bool | None, time_limit: float
     ) -> None:
-        keyword = _keyword(f)
+        keyword = margin_keyword(f)
         self.f: Callable[..., Any] = f
         if keyword and margin:
             self.f = lambda w, v, m: f(w, v, **{keyword: m})

@@ -10,12 +10,13 @@ import numpy as np
 
 from refrm.checks import check_number
 from refrm.errors import InputError
-from refrm.oracle.adapters import Fault, Implementation, takes_margin
+from refrm.oracle.adapters import Fault, Implementation
 from refrm.oracle.forms import Form
 from refrm.oracle.identify import FITTED, PROBES, Match, Seen, alike, find
 from refrm.oracle.laws import hazards, laws, sizes
 from refrm.oracle.published import vectors
 from refrm.oracle.report import Accuracy, Report, formula
+from refrm.oracle.signature import takes_margin
 from refrm.oracle.sweep import accuracy, sweep
 from refrm.oracle.trial import ENOUGH, Failure, Stop, Trial
 from refrm.oracle.truth import MOST, TINY, UNITS, Convention
