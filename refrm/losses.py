@@ -74,7 +74,7 @@ def total(coef: Coefficients, means: Coefficients) -> float:
     for c, x in zip(coef, (*means[:3], means[3] * means[3]), strict=True):
         if c:
             value += c * x
-    return value
+    return float(value)
 
 
 def _of_weight(jet: Jet, weight: Array) -> Jet:

@@ -69,11 +69,11 @@ def test_a_record_by_hand():
 
 def test_the_penalty_is_computed_not_what_is_left_over():
     alone = objective_of(loss=SquaredSum())
-    assert (
-        evaluate(alone, np.ones(4))["penalty"] == alone.value(np.ones(4)) and evaluate(alone, np.ones(4))["loss"] == 0
-    )
+    found = evaluate(alone, np.ones(4))
+    # scores of 4 products, and their mean, in another order
+    assert abs(found["penalty"] - alone.value(np.ones(4))) <= 64 * U * found["penalty"] and found["loss"] == 0
     tiny = evaluate(objective_of(loss=BradleyTerry() + 1e-20 * SquaredSum()), np.ones(4))
-    assert abs(tiny["penalty"] - 1e-20 * alone.value(np.ones(4))) <= 8 * U * tiny["penalty"]
+    assert abs(tiny["penalty"] - 1e-20 * alone.value(np.ones(4))) <= 64 * U * tiny["penalty"]
 
 
 @pytest.mark.parametrize("solver", [Newton(), LBFGS(), SGD(steps=25), Adam(steps=25)], ids=lambda s: type(s).__name__)
