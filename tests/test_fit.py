@@ -474,3 +474,10 @@ def test_an_unpenalised_fit_of_noise_stops_for_a_reason_that_is_true(seed, p):
     objective = Objective(Linear(p), BradleyTerry(), *rng.standard_normal((2, 12, p)))
     result = minimize(objective, Newton())
     assert result.stop == ("separable" if separating_direction(objective) is not None else "converged")
+
+
+def test_lbfgs_takes_no_step_from_a_minimiser():
+    objective = objective_of(loss=BradleyTerry() + 0.1 * SquaredSum())
+    found = minimize(objective, LBFGS())
+    again = minimize(objective, LBFGS(), theta=found.theta)
+    assert (again.stop, again.steps) == ("converged", 0) and (again.theta == found.theta).all()

@@ -7,7 +7,8 @@ from refrm.kernels.linear import linear_objective
 from refrm.kernels.pairwise import bradley_terry, mean, objective, squared_sum, sum_of_squares, total
 from refrm.kernels.training import descend
 
-if getattr(config, "DISABLE_JIT", 0):  # compiled, they do not warn of NaN and infinity, which have documented meanings
+# Compiled, they do not warn of NaN and infinity, which have documented meanings.
+if getattr(config, "DISABLE_JIT", 0):  # pragma: no branch
     objective = np.errstate(all="ignore")(objective)
     linear_objective = np.errstate(all="ignore")(linear_objective)
 
