@@ -153,6 +153,7 @@ def test_newton_comes_back_from_where_the_loss_is_flat():
         assert result.stop == "converged" and abs(result.theta[0] - np.log(3)) <= 1e-12
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("margin", [10.0, 30.0, 100.0])
 def test_newton_finds_the_minimiser_where_the_start_is_flat(margin):
     for seed in range(12):
@@ -465,6 +466,7 @@ def test_bad_arguments_are_refused(arguments, message):
         minimize(given_.pop("objective"), given_.pop("solver"), **given_)
 
 
+@pytest.mark.compiled
 @settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(1, 5))
 def test_an_unpenalised_fit_of_noise_stops_for_a_reason_that_is_true(seed, p):

@@ -44,7 +44,8 @@ def differences(d, loss=PAIRWISE, s=None):
     """An objective with given differences and sums of features."""
     d = np.asarray(d, float)
     s = 0 * d if s is None else np.asarray(s, float)
-    return Objective(Linear(d.shape[1]), loss, (s + d) / 2, (s - d) / 2)
+    # These tests are of geometry, not of kernels; uncompiled, the definition is the faster of the two.
+    return Objective(Linear(d.shape[1]), loss, (s + d) / 2, (s - d) / 2, backend="numpy")
 
 
 def test_nearly_dependent_columns_are_told_from_dependent_ones():
@@ -240,7 +241,9 @@ def test_the_mean_of_some_sums_certifies_nothing_of_the_mean_of_all():
     d, s = np.random.default_rng(2).standard_normal((2, 1500, 300))
     objective = differences(d, PAIRWISE + SumToZero(), s)
     theta = minimize(objective, Newton(), record_every=1000).theta
-    assert not conditioner(objective).certifies(objective, theta, objective.value_and_grad(theta)[1])
+    coordinates = conditioner(objective)
+    assert len(coordinates.index) < 1500
+    assert not coordinates.certifies(objective, theta, objective.value_and_grad(theta)[1])
 
 
 def test_newton_asks_of_pairs_that_are_separable_only_in_part():

@@ -11,7 +11,7 @@ MODELS = [Linear(4, True), MLP(4, (6, 3), "tanh", True), MLP(4, (8,), "gelu"), M
 
 
 def objective_of(model):
-    return Objective(model, BradleyTerry() + 0.05 * SquaredSum(), DATA.chosen, DATA.rejected)
+    return Objective(model, BradleyTerry() + 0.05 * SquaredSum(), DATA.chosen, DATA.rejected, backend="numpy")
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)

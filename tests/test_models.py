@@ -72,6 +72,7 @@ def test_vjp_is_the_transpose_of_jvp(model, seed):
     np.testing.assert_array_equal(model.linearize(theta, x)[1](dr), model.vjp(theta, x, dr))
 
 
+@pytest.mark.compiled
 @given(models(), st.integers(0, 2**32 - 1), st.floats(0, 2))
 def test_gradients_and_hessian_products(model, seed, coef):
     rng = np.random.default_rng(seed)
