@@ -6,6 +6,7 @@ plus the rounding derived in its docstring, with unit roundoff ``U`` = 2^-53. A 
 """
 
 import math
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any, NamedTuple, Protocol
 
@@ -44,6 +45,10 @@ class ScoreLoss(Protocol):
     """A loss on scores, ours or another."""
 
     def value_and_grad(self, r_w: Array, r_l: Array) -> tuple[float, Array, Array]: ...
+
+
+Centring = Callable[[Array, Array], tuple[Array, Array]]
+"""What moves scores after the training, ours or another's."""
 
 
 def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: Any, margin: float = 0.0) -> Verdict:
@@ -211,6 +216,33 @@ def printed_sign(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float
     growth = (1 + 4 * lr * coef / n) ** steps
     size = (np.abs(r_w) + np.abs(r_l) + lr * steps / n) * growth
     return _verdict((np.abs(w + v - (r_w + r_l) * growth), 8 * U * (steps + 1) * size))
+
+
+def centred(r_w: Array, r_l: Array, per_pair: bool = False) -> tuple[Array, Array]:
+    """T11: return the scores less the mean of all 2N, or, ``per_pair``, each pair's scores less their own mean s/2."""
+    half = r_w / 2 + r_l / 2
+    c = half if per_pair else np.mean(half)
+    return r_w - c, r_l - c
+
+
+def centring(centre: Centring, r_w: Array, r_l: Array, per_pair: bool = False) -> Verdict:
+    """T11: ``centre`` keeps every margin and pairwise probability, and of all shifts leaves the least mean s^2: by one
+    constant s_i - mean s, whose mean is 0 and whose spread is what it was; by one shift per pair, 0.
+
+    Bound: on d that of T13, and the roundings of both differences; sigma is 1/4-Lipschitz and rounded 4 times. On s,
+    at most 2n + 8 roundings of the scores' sizes, before and after, and a few of the smallest steps for the halves.
+    """
+    w, v = centre(r_w, r_l)
+    d, moved, s, left = r_w - r_l, w - v, r_w + r_l, w + v
+    cost = U * (1 + 2 * U) * (np.abs(w) + np.abs(v) + np.abs(d) + np.abs(moved))
+    size = np.abs(r_w) + np.abs(r_l) + np.abs(w) + np.abs(v)
+    rounding = 2 * (len(s) + 4) * U * (size + np.mean(size)) + 2.0**-1070
+    return _verdict(
+        (np.abs(moved - d), cost),
+        (np.abs(sigmoid(moved) - sigmoid(d)), cost / 4 + 8 * U),
+        (abs(np.mean(left)), np.mean(rounding)),
+        (np.abs(left - (0 if per_pair else s - np.mean(s))), rounding),
+    )
 
 
 def jensen(r_w: Array, r_l: Array) -> Verdict:

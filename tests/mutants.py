@@ -113,6 +113,27 @@ class SummedBatch(Term):
         )
 
 
+def centred_by_the_sum(r_w, r_l):
+    """Subtracts mean s, twice the mean score."""
+    return r_w - np.mean(r_w + r_l), r_l - np.mean(r_w + r_l)
+
+
+def centred_by_the_chosen(r_w, r_l):
+    """Subtracts the mean of the chosen scores only."""
+    return r_w - np.mean(r_w), r_l - np.mean(r_w)
+
+
+def centred_apart(r_w, r_l):
+    """Subtracts from either side its own mean: the mean margin is gone."""
+    return r_w - np.mean(r_w), r_l - np.mean(r_l)
+
+
+def standardised(r_w, r_l):
+    """Divides by the standard deviation as well, as the normalisation of rewards does: the probabilities change."""
+    both = np.concatenate([r_w, r_l])
+    return (r_w - both.mean()) / both.std(), (r_l - both.mean()) / both.std()
+
+
 class ForgetsRejected(Linear):
     """A linear model whose VJP assigns instead of accumulating: only the chosen half of the rows counts."""
 

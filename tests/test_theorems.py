@@ -1,5 +1,7 @@
 """The theorems as properties: each holds on refrm for every drawn input, and rejects the mutants named beside it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,10 @@ from mutants import (
     SquaredDifference,
     SummedBatch,
     WrongSlopeSign,
+    centred_apart,
+    centred_by_the_chosen,
+    centred_by_the_sum,
+    standardised,
 )
 
 from refrm import (
@@ -447,6 +453,40 @@ def test_t10_rejects_the_right_sign_and_refrm_refuses_the_wrong_one():
     loss = PAIRWISE + 0.01 * MinusSquaredSum()
     values = [loss.value([c + 1.0], [c - 1.0]) for c in (0.0, 10.0, 1e3, 1e6)]
     assert np.all(np.diff(values) < 0) and values[-1] < -1e9
+
+
+# --- T11: centring afterwards ------------------------------------------------------------------------------------
+
+
+@given(moderate)
+def test_t11_centring_by_one_constant_keeps_margins_and_spread(pair):
+    assert t.centring(t.centred, *pair).holds
+
+
+@given(moderate)
+def test_t11_centring_pair_by_pair_leaves_no_sum(pair):
+    assert t.centring(partial(t.centred, per_pair=True), *pair, per_pair=True).holds
+
+
+@given(score_pairs(max_magnitude=1e3), st.floats(-1e3, 1e3))
+def test_t11_no_other_constant_leaves_less(pair, other):
+    # mean (s - 2c)^2 = mean s^2 - 4c mean s + 4c^2. After centring |mean s| is at most the bound of `centring`, which
+    # through 4c costs 8(n + 4)u of this size; the rounded scores, sums, squares and means cost less than as much again.
+    w, v = t.centred(*pair)
+    least, more = (SquaredSum().value(w - c, v - c) for c in (0.0, other))
+    size = np.mean((np.abs(w) + np.abs(v) + 2 * abs(other)) ** 2) + np.mean(np.abs(pair[0]) + np.abs(pair[1])) ** 2
+    assert abs(more - least - 4 * other * other) <= 16 * (len(w) + 4) * U * size + 2.0**-1070
+
+
+@pytest.mark.parametrize("mutant", [centred_by_the_sum, centred_by_the_chosen, centred_apart, standardised])
+def test_t11_rejects(mutant):
+    assert t.centring(t.centred, *EXAMPLE).holds
+    assert not t.centring(mutant, *EXAMPLE).holds
+
+
+def test_t11_rejects_one_way_of_centring_for_the_other():
+    assert not t.centring(partial(t.centred, per_pair=True), *EXAMPLE).holds  # the spread has gone
+    assert not t.centring(t.centred, *EXAMPLE, per_pair=True).holds  # the spread has stayed
 
 
 # --- T12: batch-wise sum-to-zero ---------------------------------------------------------------------------------
