@@ -13,10 +13,10 @@ import refrm
 from refrm import BradleyTerry, theorems
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_of_pages(page):
     failed, _ = doctest.testfile(str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert failed == 0
@@ -32,7 +32,7 @@ def test_examples_of_docstrings():
     assert attempted >= 6
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_names_exist(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
@@ -53,7 +53,7 @@ def test_every_theorem_on_the_page_has_a_test_and_names_a_predicate():
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_the_table_of_infinities(backend):
-    rows = re.findall(r"^\| ([+-]inf|finite) \|(.*)\|$", (ROOT / "docs/conventions.md").read_text(), re.M)
+    rows = re.findall(r"^\| ([+-]inf|finite) \|(.*)\|$", (ROOT / "docs/reference/conventions.md").read_text(), re.M)
     assert len(rows) == 8
     eps = 0.25
     meaning = {"finite": 3.0, "NaN": np.nan, "eps": eps, "eps - 1": eps - 1}

@@ -118,7 +118,7 @@ def test_inputs_are_numbers_of_their_dtype():
 
 def test_every_vector_cites_what_it_holds_and_says_why_its_tolerance_is_right():
     theorems = re.findall(r"^## (T\d+) ", (ROOT / "docs/theorems.md").read_text(), re.M)
-    page = (ROOT / "docs/vectors.md").read_text()
+    page = (ROOT / "docs/reference/vectors.md").read_text()
     for group, test in TESTS:
         assert group.theorems or group.conventions, test.id
         assert set(group.theorems) <= {*theorems, "T4"}, test.id
@@ -129,7 +129,7 @@ def test_every_vector_cites_what_it_holds_and_says_why_its_tolerance_is_right():
 
 
 def test_every_mistake_named_on_the_page_is_a_flag():
-    page = (ROOT / "docs/vectors.md").read_text()
+    page = (ROOT / "docs/reference/vectors.md").read_text()
     for name in {"subnormals", "infinities", "widened"}:
         assert f"`{name}`" in page
 

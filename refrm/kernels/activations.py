@@ -2,7 +2,7 @@
 
 The arithmetic is float64; float32 results are rounded once, at the store. For every finite z, relative to the exact
 value and in units of u = 2^-53: tanh 6, gelu 12, softplus 5; their derivatives 9, 12 (of the sum of its two terms'
-sizes) and 4. A tail below exp(-700) may be 0. `docs/numerics.md` has the derivation.
+sizes) and 4. A tail below exp(-700) may be 0. `docs/theorems/numerics.md` has the derivation.
 """
 
 import numpy as np
