@@ -1,54 +1,18 @@
-"""The theorems of refrm as predicates: inputs -> `Verdict`, a residual and the bound that it must respect.
-
-Each predicate is named after its theorem and holds over the reals exactly; over floats its bound is the theorem's own
-plus the rounding derived in its docstring, with unit roundoff ``U`` = 2^-53. A predicate judges any loss that has
-``value_and_grad(r_w, r_l)``, so that a wrong one can be shown to fail it.
-"""
+"""The theorems about losses of scores alone, whatever model gives them."""
 
 import math
-from collections.abc import Callable
 from itertools import combinations
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from refrm.geometry import visible
 from refrm.gradcheck import check_gradient
 from refrm.losses import BradleyTerry, SquaredSum, SumToZero
-from refrm.objective import Objective
 from refrm.spec import Array, sigmoid
+from refrm.theorems.verdict import Centring, ScoreLoss, U, Verdict, verdict
 
-U = 2.0**-53
-W_1_E = 0.2784645427610738
-"""W(1/e), the universal constant of T8: the maximum of d*sigma(-d), reached at d = 1 + W(1/e)."""
-
-
-class Verdict(NamedTuple):
-    """What a predicate found; the theorem holds where ``residual <= bound``, everywhere. NaN does not hold."""
-
-    residual: Array
-    bound: Array
-
-    @property
-    def holds(self) -> bool:
-        """Whether every residual respects its bound."""
-        return bool(np.all(self.residual <= self.bound))
-
-
-def _verdict(*parts: tuple[ArrayLike, ArrayLike]) -> Verdict:
-    flat = [np.broadcast_arrays(np.asarray(r, float), np.asarray(b, float)) for r, b in parts]
-    return Verdict(np.concatenate([r.ravel() for r, _ in flat]), np.concatenate([b.ravel() for _, b in flat]))
-
-
-class ScoreLoss(Protocol):
-    """A loss on scores, ours or another."""
-
-    def value_and_grad(self, r_w: Array, r_l: Array) -> tuple[float, Array, Array]: ...
-
-
-Centring = Callable[[Array, Array], tuple[Array, Array]]
-"""What moves scores after the training, ours or another's."""
+PAIRWISE = BradleyTerry()
+"""The pairwise loss of the theorems, without margin or smoothing."""
 
 
 def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: Any, margin: float = 0.0) -> Verdict:
@@ -65,7 +29,7 @@ def shift_invariance(loss: ScoreLoss, r_w: Array, r_l: Array, shift: Any, margin
     cost = U * (np.abs(moved_w) + np.abs(moved_l))
     for d in (r_w - r_l, moved_w - moved_l):
         cost = cost + U * (np.abs(d) + np.abs(d - margin))
-    return _verdict(
+    return verdict(
         (abs(after - value), np.mean(cost) + 8 * U * (abs(value) + abs(after))),
         (np.abs(a_w - g_w), cost / (4 * n) + 16 * U / n),
         (np.abs(a_l - g_l), cost / (4 * n) + 16 * U / n),
@@ -85,7 +49,7 @@ def gradients(loss: Any, r_w: Array, r_l: Array) -> Verdict:
         return np.concatenate(loss.hessian(r[:n], r[n:]).dot(t[:n], t[n:]))
 
     report = check_gradient(value_and_grad, np.concatenate([r_w, r_l]), hvp=hvp if hasattr(loss, "hessian") else None)
-    return _verdict(*((check.residual, check.bound) for check in report.checks))
+    return verdict(*((check.residual, check.bound) for check in report.checks))
 
 
 def decoupling(pairwise: ScoreLoss, penalty: ScoreLoss, r_w: Array, r_l: Array) -> Verdict:
@@ -94,7 +58,7 @@ def decoupling(pairwise: ScoreLoss, penalty: ScoreLoss, r_w: Array, r_l: Array) 
     """
     _, p_w, p_l = pairwise.value_and_grad(r_w, r_l)
     _, q_w, q_l = penalty.value_and_grad(r_w, r_l)
-    return _verdict((np.abs(q_w - q_l), 0.0), (np.abs(p_w + p_l), 0.0), (np.abs(p_w * q_w + p_l * q_l), 0.0))
+    return verdict((np.abs(q_w - q_l), 0.0), (np.abs(p_w + p_l), 0.0), (np.abs(p_w * q_w + p_l * q_l), 0.0))
 
 
 def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float, steps: int) -> Verdict:
@@ -115,93 +79,10 @@ def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: floa
     size = np.abs(r_w) + np.abs(r_l) + t / n
     rounding = 8 * U * (steps + 1) * size
     c = d + np.exp(d) + 2 * t / n
-    return _verdict(
+    return verdict(
         (np.abs(w + v - s * (1 - 4 * lr * coef / n) ** steps), rounding),
         (np.abs(w - v - np.log(wrightomega(c))), lr * t / (2 * n * n) + rounding + 8 * U * (np.abs(c) + 1)),
     )
-
-
-def drift(objective: Objective, theta: Array, margin: float = 0.0) -> Verdict:
-    """T6: under the pairwise loss the mean score of a linear model moves at mean_i p_i phi_bar.(x_w - x_l) under
-    gradient flow.
-
-    phi_bar is the mean of all 2N feature vectors and p = sigma(-(d - margin)), eps = 0; nothing makes it zero. Means
-    are weighted like the objective. Bound: rounding of the sums.
-    """
-    r_w, r_l = objective.scores(theta)
-    x_w, x_l, share, n = objective.chosen, objective.rejected, objective.share, len(objective)
-    mean = share @ (x_w + x_l) / 2
-    p = share * sigmoid(r_l - r_w + margin)
-    _, grad = objective.value_and_grad(theta)
-    size = (
-        np.abs(mean) @ ((np.abs(x_w) + np.abs(x_l)).T @ share) * (1 + np.max(np.abs(r_w) + np.abs(r_l) + abs(margin)))
-    )
-    return _verdict((abs(-mean @ grad[: len(mean)] - mean @ ((x_w - x_l).T @ p)), 8 * U * (n + len(mean)) * size))
-
-
-def bounded_mean(s: Array, start: float, coef: float) -> Verdict:
-    """T7: wherever J <= J0 (= ``start``), mean s^2 <= J0/coef, and |mean score| <= sqrt(J0/coef)/2."""
-    rounding = 1 + 8 * U
-    return _verdict(
-        (np.mean(s * s), start / coef * rounding), (abs(np.mean(s)) / 2, math.sqrt(start / coef) / 2 * rounding)
-    )
-
-
-def step_bound(objective: Objective, coef: float) -> float:
-    """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone
-    for lr <= 1/beta. With weights, row i of D and S counts with its share for 1/N.
-    """
-    root = np.sqrt(objective.share)[:, None]
-    d, s = root * (objective.chosen - objective.rejected), root * (objective.chosen + objective.rejected)
-    return float(np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2)
-
-
-def universal_bound(objective: Objective, theta: Array, coef: float, head: slice, margin: float = 0.0) -> Verdict:
-    """T8: at rest mean s^2 <= W(exp(margin - 1))/(2*coef), whatever the data, the features, the width and the depth.
-    Without label smoothing; means are weighted like the objective.
-
-    ``head`` are the indices in theta of the weights that the scores are linear in, all of them (biases of the head
-    too). Off rest the identity 2*coef*mean s^2 = mean d*p + head.grad, p = sigma(-(d - margin)), still holds, so the
-    bound is (W + head.grad)/(2*coef), which becomes the theorem's where the gradient vanishes. Rounding: 2p+2n+8
-    operations on |head|.|grad|-sized terms.
-    """
-    from scipy.special import lambertw
-
-    theta = np.asarray(theta)
-    r_w, r_l = objective.scores(theta)
-    s = r_w + r_l
-    _, grad = objective.value_and_grad(theta)
-    work = float(theta[head] @ grad[head])
-    share = objective.share
-    mean = float(share @ (s * s))
-    bound = (float(lambertw(math.exp(margin - 1)).real) + work) / (2 * coef)
-    size = mean + (share @ np.abs(r_w - r_l) + np.abs(theta[head]) @ np.abs(grad[head])) / (2 * coef)
-    return _verdict((mean, bound + 8 * U * (theta.size + len(objective)) * size))
-
-
-def linear_hessian(objective: Objective, theta: Array, coef: float) -> Verdict:
-    """T9: the Hessian is (1/N) D'diag(h)D + (2*coef/N) S'S, and positive semi-definite, up to the rounding of N-term
-    sums; without margin and smoothing. With weights, row i counts with its share for 1/N.
-    """
-    r_w, r_l = objective.scores(theta)
-    d, s, n = objective.chosen - objective.rejected, objective.chosen + objective.rejected, len(objective)
-    share = objective.share[:, None]
-    h = share * (sigmoid(r_w - r_l) * sigmoid(r_l - r_w))[:, None]
-    found = objective.hessian(theta)
-    size = np.abs(d).T @ (h * np.abs(d)) + 2 * coef * np.abs(s).T @ (share * np.abs(s))
-    size += (np.abs(objective.chosen) + np.abs(objective.rejected)).max() ** 2 * (0.25 + 2 * coef)
-    rounding = 8 * U * (n + 8) * size
-    return _verdict(
-        (np.abs(found - (d.T @ (h * d) + 2 * coef * s.T @ (share * s))), rounding),
-        (-np.linalg.eigvalsh(found)[0], np.linalg.norm(rounding)),
-    )
-
-
-def free_shifts(objective: Objective, components: int) -> Verdict:
-    """T9: for one-hot items and the pairwise loss alone, the undetermined dimension is the number of connected
-    components.
-    """
-    return _verdict((abs(objective.model.n_params - visible(objective)[0].shape[1] - components), 0))
 
 
 def printed_sign(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float, steps: int) -> Verdict:
@@ -215,7 +96,7 @@ def printed_sign(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float
         w, v = w - lr * g_w, v - lr * g_l
     growth = (1 + 4 * lr * coef / n) ** steps
     size = (np.abs(r_w) + np.abs(r_l) + lr * steps / n) * growth
-    return _verdict((np.abs(w + v - (r_w + r_l) * growth), 8 * U * (steps + 1) * size))
+    return verdict((np.abs(w + v - (r_w + r_l) * growth), 8 * U * (steps + 1) * size))
 
 
 def centred(r_w: Array, r_l: Array, per_pair: bool = False) -> tuple[Array, Array]:
@@ -237,7 +118,7 @@ def centring(centre: Centring, r_w: Array, r_l: Array, per_pair: bool = False) -
     cost = U * (1 + 2 * U) * (np.abs(w) + np.abs(v) + np.abs(d) + np.abs(moved))
     size = np.abs(r_w) + np.abs(r_l) + np.abs(w) + np.abs(v)
     rounding = 2 * (len(s) + 4) * U * (size + np.mean(size)) + 2.0**-1070
-    return _verdict(
+    return verdict(
         (np.abs(moved - d), cost),
         (np.abs(sigmoid(moved) - sigmoid(d)), cost / 4 + 8 * U),
         (abs(np.mean(left)), np.mean(rounding)),
@@ -250,7 +131,7 @@ def jensen(r_w: Array, r_l: Array) -> Verdict:
     each, and two of the smallest steps where the squares underflow.
     """
     few = 8 * U * SquaredSum().value(r_w, r_l) + 4 * 2.0**-1074
-    return _verdict((SumToZero().value(r_w, r_l), SquaredSum().value(r_w, r_l) + few))
+    return verdict((SumToZero().value(r_w, r_l), SquaredSum().value(r_w, r_l) + few))
 
 
 def batch_expectation(penalty: ScoreLoss, r_w: Array, r_l: Array, size: int) -> Verdict:
@@ -263,7 +144,7 @@ def batch_expectation(penalty: ScoreLoss, r_w: Array, r_l: Array, size: int) -> 
     batches = [list(batch) for batch in combinations(range(n), size)]
     found = math.fsum(penalty.value_and_grad(r_w[b], r_l[b])[0] for b in batches) / len(batches)
     expected = np.mean(s) ** 2 + np.var(s) / size * (n - size) / max(n - 1, 1)
-    return _verdict((abs(found - expected), 8 * U * (n + 8) * np.mean((np.abs(r_w) + np.abs(r_l)) ** 2) + 2.0**-1070))
+    return verdict((abs(found - expected), 8 * U * (n + 8) * np.mean((np.abs(r_w) + np.abs(r_l)) ** 2) + 2.0**-1070))
 
 
 def shift_cost(r_w: Array, r_l: Array, shift: float, unit: float) -> Verdict:
@@ -278,8 +159,17 @@ def shift_cost(r_w: Array, r_l: Array, shift: float, unit: float) -> Verdict:
     before, after = r_w.astype(float) - r_l, w.astype(float) - v
     # The rounded sums stand for the exact ones: |fl(x)| >= |x|(1 - unit), hence the factor.
     size = (np.abs(w.astype(float)) + np.abs(v.astype(float))) * (1 + 2 * unit)
-    return _verdict((np.abs(after - before), unit * size))
+    return verdict((np.abs(after - before), unit * size))
 
 
-PAIRWISE = BradleyTerry()
-"""The pairwise loss of the theorems, without margin or smoothing."""
+def smoothed_minimum(loss: ScoreLoss, label_smoothing: float, margin: float = 0.0) -> Verdict:
+    """T14: with label smoothing eps > 0 the loss of a pair is smallest at d = margin + log((1 - eps)/eps), where its
+    slope is 0.
+
+    Bound: the slope is 1/4-Lipschitz in d and rounds two terms of size eps; d - margin is rounded by u(2|d| + |m|). One
+    to either side the loss is larger.
+    """
+    zero, best = np.zeros(1), np.full(1, margin + math.log((1 - label_smoothing) / label_smoothing))
+    value, slope, _ = loss.value_and_grad(best, zero)
+    beside = min(loss.value_and_grad(best + step, zero)[0] for step in (-1, 1))
+    return verdict((np.abs(slope), U * (2 * np.abs(best) + abs(margin) + 4)), (value - beside, 0.0))

@@ -1,0 +1,96 @@
+"""The theorems about models that give the scores: how they drift, what bounds them, when a minimiser exists."""
+
+import math
+
+import numpy as np
+
+from refrm.geometry import visible
+from refrm.objective import Objective
+from refrm.spec import Array, sigmoid
+from refrm.theorems.verdict import U, Verdict, verdict
+
+W_1_E = 0.2784645427610738
+"""W(1/e), the universal constant of T8: the maximum of d*sigma(-d), reached at d = 1 + W(1/e)."""
+
+
+def drift(objective: Objective, theta: Array, margin: float = 0.0) -> Verdict:
+    """T6: under the pairwise loss the mean score of a linear model moves at mean_i p_i phi_bar.(x_w - x_l) under
+    gradient flow.
+
+    phi_bar is the mean of all 2N feature vectors and p = sigma(-(d - margin)), eps = 0; nothing makes it zero. Means
+    are weighted like the objective. Bound: rounding of the sums.
+    """
+    r_w, r_l = objective.scores(theta)
+    x_w, x_l, share, n = objective.chosen, objective.rejected, objective.share, len(objective)
+    mean = share @ (x_w + x_l) / 2
+    p = share * sigmoid(r_l - r_w + margin)
+    _, grad = objective.value_and_grad(theta)
+    size = (
+        np.abs(mean) @ ((np.abs(x_w) + np.abs(x_l)).T @ share) * (1 + np.max(np.abs(r_w) + np.abs(r_l) + abs(margin)))
+    )
+    return verdict((abs(-mean @ grad[: len(mean)] - mean @ ((x_w - x_l).T @ p)), 8 * U * (n + len(mean)) * size))
+
+
+def bounded_mean(s: Array, start: float, coef: float) -> Verdict:
+    """T7: wherever J <= J0 (= ``start``), mean s^2 <= J0/coef, and |mean score| <= sqrt(J0/coef)/2."""
+    rounding = 1 + 8 * U
+    return verdict(
+        (np.mean(s * s), start / coef * rounding), (abs(np.mean(s)) / 2, math.sqrt(start / coef) / 2 * rounding)
+    )
+
+
+def step_bound(objective: Objective, coef: float) -> float:
+    """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone
+    for lr <= 1/beta. With weights, row i of D and S counts with its share for 1/N.
+    """
+    root = np.sqrt(objective.share)[:, None]
+    d, s = root * (objective.chosen - objective.rejected), root * (objective.chosen + objective.rejected)
+    return float(np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2)
+
+
+def universal_bound(objective: Objective, theta: Array, coef: float, head: slice, margin: float = 0.0) -> Verdict:
+    """T8: at rest mean s^2 <= W(exp(margin - 1))/(2*coef), whatever the data, the features, the width and the depth.
+    Without label smoothing; means are weighted like the objective.
+
+    ``head`` are the indices in theta of the weights that the scores are linear in, all of them (biases of the head
+    too). Off rest the identity 2*coef*mean s^2 = mean d*p + head.grad, p = sigma(-(d - margin)), still holds, so the
+    bound is (W + head.grad)/(2*coef), which becomes the theorem's where the gradient vanishes. Rounding: 2p+2n+8
+    operations on |head|.|grad|-sized terms.
+    """
+    from scipy.special import lambertw
+
+    theta = np.asarray(theta)
+    r_w, r_l = objective.scores(theta)
+    s = r_w + r_l
+    _, grad = objective.value_and_grad(theta)
+    work = float(theta[head] @ grad[head])
+    share = objective.share
+    mean = float(share @ (s * s))
+    bound = (float(lambertw(math.exp(margin - 1)).real) + work) / (2 * coef)
+    size = mean + (share @ np.abs(r_w - r_l) + np.abs(theta[head]) @ np.abs(grad[head])) / (2 * coef)
+    return verdict((mean, bound + 8 * U * (theta.size + len(objective)) * size))
+
+
+def linear_hessian(objective: Objective, theta: Array, coef: float) -> Verdict:
+    """T9: the Hessian is (1/N) D'diag(h)D + (2*coef/N) S'S, and positive semi-definite, up to the rounding of N-term
+    sums; without margin and smoothing. With weights, row i counts with its share for 1/N.
+    """
+    r_w, r_l = objective.scores(theta)
+    d, s, n = objective.chosen - objective.rejected, objective.chosen + objective.rejected, len(objective)
+    share = objective.share[:, None]
+    h = share * (sigmoid(r_w - r_l) * sigmoid(r_l - r_w))[:, None]
+    found = objective.hessian(theta)
+    size = np.abs(d).T @ (h * np.abs(d)) + 2 * coef * np.abs(s).T @ (share * np.abs(s))
+    size += (np.abs(objective.chosen) + np.abs(objective.rejected)).max() ** 2 * (0.25 + 2 * coef)
+    rounding = 8 * U * (n + 8) * size
+    return verdict(
+        (np.abs(found - (d.T @ (h * d) + 2 * coef * s.T @ (share * s))), rounding),
+        (-np.linalg.eigvalsh(found)[0], np.linalg.norm(rounding)),
+    )
+
+
+def free_shifts(objective: Objective, components: int) -> Verdict:
+    """T9: for one-hot items and the pairwise loss alone, the undetermined dimension is the number of connected
+    components.
+    """
+    return verdict((abs(objective.model.n_params - visible(objective)[0].shape[1] - components), 0))
