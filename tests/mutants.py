@@ -49,6 +49,31 @@ class OneSided(Wrong):
 
 
 @dataclass(frozen=True)
+class QuadraticForm(Wrong):
+    """mean (a*r_w^2 + 2*b*r_w*r_l + c*r_l^2): right as a form, wrong as the term unless a = b = c (T4)."""
+
+    a: float
+    b: float
+    c: float
+
+    def _jet(self, r_w, r_l, of):
+        a, b, c, one = self.a, self.b, self.c, np.ones_like(r_w)
+        value = a * r_w * r_w + 2 * b * r_w * r_l + c * r_l * r_l
+        return Jet(value, 2 * (a * r_w + b * r_l), 2 * (b * r_w + c * r_l), 2 * a * one, 2 * b * one, 2 * c * one)
+
+
+@dataclass(frozen=True)
+class SoftSum(Wrong):
+    """mean (sqrt(1 + s^2) - 1): no quadratic form, but a function of s alone (T4)."""
+
+    def _jet(self, r_w, r_l, of):
+        s = r_w + r_l
+        root = np.sqrt(1 + s * s)
+        slope, bend = s / root, 1 / root**3
+        return Jet(s * s / (1 + root), slope, slope, bend, bend, bend)
+
+
+@dataclass(frozen=True)
 class NormalisedArgument(Wrong):
     """softplus(-d/sqrt(r_w^2 + r_l^2)): the normalised argument of RM-Robustness; gradient as for the plain loss."""
 

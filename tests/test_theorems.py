@@ -1,6 +1,7 @@
 """The theorems as properties: each holds on refrm for every drawn input, and rejects the mutants named beside it."""
 
 from functools import partial
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from mutants import (
     MissingLog,
     NormalisedArgument,
     OneSided,
+    QuadraticForm,
+    SoftSum,
     SquaredDifference,
     SummedBatch,
     WrongSlopeSign,
@@ -223,6 +226,105 @@ def test_t3_rejects(mutant):
     assert not t.decoupling(PAIRWISE, mutant, *EXAMPLE).holds
 
 
+# --- T4: uniqueness of the term ------------------------------------------------------------------------------------
+
+
+@BACKENDS
+@given(moderate, coefs)
+def test_t4_uniqueness(backend, pair, coef):
+    assert t.uniqueness(On(coef * SquaredSum(), backend), *pair).holds
+
+
+whole = st.integers(-9, 9).map(float)
+
+
+@given(whole, whole, whole)
+def test_t4_hypotheses_and_conclusion_are_one(a, b, c):
+    # Whole numbers: nothing rounds. Exchange and (1, -1) are the hypotheses; (1, 0) and (0, 1) show the form.
+    form, one, zero = QuadraticForm(a, b, c), np.ones(1), np.zeros(1)
+    symmetric = form.value([3.0], [1.0]) == form.value([1.0], [3.0])
+    assert (symmetric and form.value(one, -one) == 0) is (a == b == c)
+    verdict = t.uniqueness(form, *EXAMPLE)
+    assert verdict.holds is (a == b == c)
+    assert t.function_of_sum(form, *EXAMPLE, 0.5).holds is (a == b == c)
+    # What the proof says of any form: Q(r) = Q(s/2, s/2) + (Q(r_w, r_l) - Q(r_l, r_w))/2 + Q(d/2, -d/2).
+    for r_w, r_l in ((one, zero), (zero, one), (4 * one, -2 * one)):
+        s, d = (r_w + r_l) / 2, (r_w - r_l) / 2
+        swapped = (form.value(r_w, r_l) - form.value(r_l, r_w)) / 2
+        assert form.value(r_w, r_l) == form.value(s, s) + swapped + form.value(d, -d)
+
+
+@pytest.mark.parametrize("penalty", [SquaredSum(), SumToZero(), SoftSum()])
+@given(score_pairs(max_magnitude=1e3), st.floats(-1e3, 1e3))
+def test_t4_function_of_sum(penalty, pair, move):
+    assert t.function_of_sum(penalty, *pair, move).holds
+
+
+@given(st.integers(2, 5), coefs, coefs, coefs)
+def test_t4_three_numbers_are_every_penalty(n, on_d, on_s, on_mean):
+    loss = on_d * SumOfSquares() + on_s * SquaredSum() + on_mean * SumToZero()
+    assert t.pair_form(loss, n).holds
+    # a*mean d^2 + b*mean s^2 + c*(mean s)^2 with the numbers of the loss is the loss. 8 roundings of each term.
+    (a, b, c), (w, v) = loss.penalty, (np.linspace(-1, 2, n), np.linspace(0.5, -3, n) ** 2)
+    parts = a * np.mean((w - v) ** 2), b * np.mean((w + v) ** 2), c * np.mean(w + v) ** 2
+    assert abs(loss.value(w, v) - sum(parts)) <= 8 * U * (n + 4) * sum(parts)
+
+
+@given(st.integers(2, 6), whole, whole)
+def test_t4_k_responses(k, a, b):
+    def gradient(r):
+        return 2 * a * r + 2 * b * r.sum()
+
+    assert t.responses_form(gradient, k).holds is (a == 0)
+
+
+def test_t4_two_responses_are_a_pair():
+    def gradient(r):
+        return np.concatenate(SquaredSum().value_and_grad(r[:1], r[1:])[1:])
+
+    assert t.responses_form(gradient, 2).holds
+
+
+@given(st.integers(2, 5), st.integers(0, 2**32 - 1), st.booleans())
+def test_t4_invariant_forms_are_two_numbers(k, seed, make_invariant):
+    # The mean over all orders of the responses is invariant, and it is a*I + b*11' exactly in whole numbers.
+    form = np.random.default_rng(seed).integers(-3, 4, (k, k))
+    form = form + form.T
+    if make_invariant:
+        form = sum(form[np.ix_(p, p)] for p in map(list, permutations(range(k))))
+    invariant = all((form[np.ix_(p, p)] == form).all() for p in map(list, permutations(range(k))))
+    b = form[0, 1]
+    assert invariant is bool((form == (form[0, 0] - b) * np.eye(k) + b).all())
+    assert invariant or not make_invariant
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), OneSided(), HalvedGradient()])
+def test_t4_rejects(mutant):
+    assert t.uniqueness(SquaredSum(), *EXAMPLE).holds
+    assert not t.uniqueness(mutant, *EXAMPLE).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), OneSided()])
+def test_t4_rejects_penalties_that_see_the_margin(mutant):
+    assert not t.function_of_sum(mutant, *EXAMPLE, 0.5).holds
+
+
+def test_t4_rejects_a_form_that_tells_the_sides_apart():
+    assert not t.pair_form(OneSided(), 3).holds
+    assert t.pair_form(SummedBatch(), 3).holds  # wrong in its factor, of this form nevertheless
+
+
+@given(st.integers(2, 6))
+def test_t4_rejects_the_term_summed_over_all_pairs_of_k_responses(k):
+    def gradient(r):
+        return sum(2 * (r[i] + r[j]) * (np.eye(k)[i] + np.eye(k)[j]) for i, j in combinations(range(k), 2))
+
+    # It is (k - 2)*sum r^2 + (sum r)^2: from three responses on it pulls on the margins.
+    assert t.responses_form(gradient, k).holds is (k == 2)
+    pulled = gradient(np.arange(k, dtype=float))
+    assert (np.diff(pulled) == 2 * (k - 2)).all()
+
+
 # --- T5: free scores ---------------------------------------------------------------------------------------------
 
 
@@ -245,6 +347,17 @@ def test_t5_rejects(mutant):
     assert not t.free_dynamics(mutant, 0.5, *EXAMPLE, 0.05, 50).holds
 
 
+@given(st.integers(1, 48), st.integers(-3, 3), st.sampled_from([1, 2, 4]))
+def test_t5_contracts_iff_the_step_is_below_n_over_2_lambda(sixteenths, exponent, n):
+    # Every number is dyadic and short: nothing rounds.
+    coef, s = 2.0**exponent, np.arange(1.0, n + 1)
+    lr = sixteenths / 16 * n / (2 * coef)
+    _, g_w, g_l = (coef * SquaredSum()).value_and_grad(s, 0 * s)
+    after = s - lr * (g_w + g_l)
+    assert bool((np.abs(after) < s).all()) is (sixteenths < 16)
+    assert bool((np.abs(after) > s).all()) is (sixteenths > 16)
+
+
 # --- T6: why scores drift ----------------------------------------------------------------------------------------
 
 
@@ -254,6 +367,18 @@ def test_t6_drift(problem, margin):
     weight = rng.random(len(chosen)) + 0.1
     objective = Objective(Linear(chosen.shape[1]), BradleyTerry(margin), chosen, rejected, weight)
     assert t.drift(objective, rng.standard_normal(chosen.shape[1]), margin).holds
+
+
+@given(score_pairs(max_magnitude=10.0, max_size=5), margins)
+def test_t6_free_scores_do_not_drift(pair, margin):
+    # Scores as parameters are a linear model with one feature for each response; nothing is shared, and nothing moves.
+    n = len(pair[0])
+    unit = np.eye(2 * n)
+    objective = Objective(Linear(2 * n), BradleyTerry(margin), unit[:n], unit[n:])
+    theta = np.concatenate(pair)
+    assert t.drift(objective, theta, margin).holds
+    _, grad = objective.value_and_grad(theta)
+    assert (grad[:n] + grad[n:] == 0).all()
 
 
 def test_t6_rejects_a_penalised_loss():
@@ -294,6 +419,25 @@ def test_t7_bounded_mean_along_gradient_descent(problem, coef):
     assert np.all(np.diff(values) <= 64 * U * values[0])  # monotone for this step
 
 
+@given(problems(), coefs, margins, smoothings, st.booleans())
+def test_t7_descent(problem, coef, margin, smoothing, bias):
+    chosen, rejected, rng = problem
+    loss, weight = BradleyTerry(margin, smoothing) + coef * SquaredSum(), rng.random(len(chosen)) + 0.1
+    objective = Objective(Linear(chosen.shape[1], bias), loss, chosen, rejected, weight)
+    assert t.descent(objective, rng.standard_normal(objective.model.n_params), coef).holds
+
+
+@given(problems(), coefs)
+def test_t7_from_zero_scores_the_bound_is_log_2(problem, coef):
+    chosen, rejected, _ = problem
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    theta = np.zeros(chosen.shape[1])
+    assert abs(objective.value(theta) - np.log(2)) <= 4 * U
+    for _ in range(5):
+        theta = theta - objective.value_and_grad(theta)[1] / t.step_bound(objective, coef)
+        assert t.bounded_mean(np.add(*objective.scores(theta)), np.log(2), coef).holds
+
+
 def test_t7_bounded_mean_along_lbfgs_of_an_mlp():
     data = make_pairs(60, 5, shared=3.0)
     for seed in range(3):
@@ -310,6 +454,14 @@ def test_t7_rejects(mutant):
         objective = Objective(Linear(5), loss, data.chosen, data.rejected)
         lr = 1 / t.step_bound(Objective(Linear(5), PAIRWISE, data.chosen, data.rejected), 0.1)
         assert along(objective, SGD(lr=lr, batch_size=60, steps=2000), 0.1, record_every=100)[1] is ok
+
+
+@pytest.mark.parametrize("mutant", [WrongSlopeSign(), DetachedRejected()])
+def test_t7_rejects_a_gradient_that_does_not_descend(mutant):
+    data = make_pairs(60, 5, shared=3.0)
+    for loss, ok in ((PAIRWISE, True), (mutant, False)):
+        objective = Objective(Linear(5), loss + 0.1 * SquaredSum(), data.chosen, data.rejected)
+        assert t.descent(objective, np.zeros(5), 0.1).holds is ok
 
 
 # --- T8: bounded mean, at rest -----------------------------------------------------------------------------------

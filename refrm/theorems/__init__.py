@@ -16,6 +16,7 @@ from typing import NamedTuple
 from refrm.theorems.models import (
     W_1_E,
     bounded_mean,
+    descent,
     drift,
     free_shifts,
     linear_hessian,
@@ -29,12 +30,16 @@ from refrm.theorems.scores import (
     centring,
     decoupling,
     free_dynamics,
+    function_of_sum,
     gradients,
     jensen,
+    pair_form,
     printed_sign,
+    responses_form,
     shift_cost,
     shift_invariance,
     smoothed_minimum,
+    uniqueness,
 )
 from refrm.theorems.verdict import Centring, ScoreLoss, U, Verdict
 
@@ -52,17 +57,22 @@ __all__ = [
     "centred",
     "centring",
     "decoupling",
+    "descent",
     "drift",
     "free_dynamics",
     "free_shifts",
+    "function_of_sum",
     "gradients",
     "jensen",
     "linear_hessian",
+    "pair_form",
     "printed_sign",
+    "responses_form",
     "shift_cost",
     "shift_invariance",
     "smoothed_minimum",
     "step_bound",
+    "uniqueness",
     "universal_bound",
 ]
 
@@ -101,6 +111,12 @@ _ENTRIES = (
         (decoupling,),
     ),
     Theorem(
+        "T4",
+        "Uniqueness of the term",
+        "c (r_w + r_l)^2 is the one symmetric quadratic form that costs an antisymmetric pair (a, -a) nothing.",
+        (uniqueness, function_of_sum, pair_form, responses_form),
+    ),
+    Theorem(
         "T5",
         "Free scores",
         "Free scores keep their sums under the loss, lose them exponentially under the term; margins grow like log t.",
@@ -117,7 +133,7 @@ _ENTRIES = (
         "T7",
         "Bounded mean, along the way",
         "Wherever J <= J0, mean s^2 <= J0/lambda; gradient descent with steps up to 1/beta stays there.",
-        (bounded_mean,),
+        (bounded_mean, descent),
     ),
     Theorem(
         "T8",

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
+from refrm.errors import InputError
 from refrm.geometry import visible
+from refrm.linear import Linear
 from refrm.objective import Objective
 from refrm.spec import Array, sigmoid
 from refrm.theorems.verdict import U, Verdict, verdict
@@ -39,13 +41,38 @@ def bounded_mean(s: Array, start: float, coef: float) -> Verdict:
     )
 
 
+def _designs(objective: Objective) -> tuple[Array, Array]:
+    """Return the features with, for a bias, their column of ones: the Jacobians of the linear model's scores."""
+    model = objective.model
+    if not isinstance(model, Linear):
+        raise InputError(f"objective must have a Linear model, got {type(model).__name__}")
+    return model.design(objective.chosen), model.design(objective.rejected)
+
+
 def step_bound(objective: Objective, coef: float) -> float:
     """T7: return beta = ||D||^2/(4N) + 2*coef*||S||^2/N; full-batch gradient descent on the linear model is monotone
     for lr <= 1/beta. With weights, row i of D and S counts with its share for 1/N.
     """
+    x_w, x_l = _designs(objective)
     root = np.sqrt(objective.share)[:, None]
-    d, s = root * (objective.chosen - objective.rejected), root * (objective.chosen + objective.rejected)
-    return float(np.linalg.norm(d, 2) ** 2 / 4 + 2 * coef * np.linalg.norm(s, 2) ** 2)
+    return float(np.linalg.norm(root * (x_w - x_l), 2) ** 2 / 4 + 2 * coef * np.linalg.norm(root * (x_w + x_l), 2) ** 2)
+
+
+def descent(objective: Objective, theta: Array, coef: float) -> Verdict:
+    """T7: a gradient step of length 1/beta on the linear model lowers J by at least |grad|^2/(2*beta).
+
+    Bound: rounding a score moves it by p roundings of f = |x_w|.|theta| + |x_l|.|theta|, which J passes on with slope
+    at most 1 + 2*coef*|s| and its gradient with 1/4 + 2*coef; sums of n terms; and |grad|^2/(2*beta) is at most J.
+    """
+    beta = step_bound(objective, coef)
+    value, grad = objective.value_and_grad(theta)
+    moved = theta - grad / beta
+    features, size = np.abs(_designs(objective)).sum(0), 2 * value
+    for at in (theta, moved):
+        f, s = features @ np.abs(at), np.abs(np.add(*objective.scores(at)))
+        size += float(objective.share @ ((1 + 2 * coef * s) * f + (0.25 + 2 * coef) * f * f))
+    lowered = value - objective.value(moved)
+    return verdict((grad @ grad / (2 * beta) - lowered, 8 * U * (len(objective) + theta.size + 8) * size))
 
 
 def universal_bound(objective: Objective, theta: Array, coef: float, head: slice, margin: float = 0.0) -> Verdict:

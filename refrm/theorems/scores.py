@@ -1,6 +1,7 @@
 """The theorems about losses of scores alone, whatever model gives them."""
 
 import math
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -59,6 +60,79 @@ def decoupling(pairwise: ScoreLoss, penalty: ScoreLoss, r_w: Array, r_l: Array) 
     _, p_w, p_l = pairwise.value_and_grad(r_w, r_l)
     _, q_w, q_l = penalty.value_and_grad(r_w, r_l)
     return verdict((np.abs(q_w - q_l), 0.0), (np.abs(p_w + p_l), 0.0), (np.abs(p_w * q_w + p_l * q_l), 0.0))
+
+
+def uniqueness(penalty: ScoreLoss, r_w: Array, r_l: Array) -> Verdict:
+    """T4: a penalty whose pairs each give a quadratic form Q, symmetric under exchange and 0 on every (a, -a), is
+    c*mean s^2, c its value on one pair (1/2, 1/2); its gradient is 2*c*s/N on either side.
+
+    Residuals: both hypotheses, the conclusion, its gradient. Bound: the values are sums of n terms of at most
+    c*(|r_w| + |r_l|)^2, rounded 8 times, and a few of the smallest steps; on (a, -a) every term is 0 exactly.
+    """
+    n, s, size = len(r_w), r_w + r_l, np.abs(r_w) + np.abs(r_l)
+    half, one = (r_w - r_l) / 2, np.full(1, 0.5)
+    value, g_w, g_l = penalty.value_and_grad(r_w, r_l)
+    c = penalty.value_and_grad(one, one)[0]
+    rounding, tiny = 8 * U * (n + 4) * abs(c), 2.0**-1070
+    return verdict(
+        (abs(value - penalty.value_and_grad(r_l, r_w)[0]), rounding * np.mean(size**2) + tiny),
+        (abs(penalty.value_and_grad(half, -half)[0]), 0.0),
+        (abs(value - c * np.mean(s * s)), rounding * np.mean(size**2) + tiny),
+        (np.abs(g_w - 2 * c * s / n), rounding * size / n + tiny),
+        (np.abs(g_l - 2 * c * s / n), rounding * size / n + tiny),
+    )
+
+
+def function_of_sum(penalty: ScoreLoss, r_w: Array, r_l: Array, move: Any) -> Verdict:
+    """T4: a differentiable penalty without force on d is a function of the sums s alone: g_w = g_l, and moving the
+    margins by 2*``move`` at fixed sums does not change the value.
+
+    Bound, for penalties convex in s: rounding both scores and their sum moves s by at most 2u(|r_w| + |r_l| + 2|move|),
+    and a convex function by at most that times the larger of its two slopes; means and squares round n + 8 times.
+    """
+    n = len(r_w)
+    value, g_w, g_l = penalty.value_and_grad(r_w, r_l)
+    after, a_w, _ = penalty.value_and_grad(r_w + move, r_l - move)
+    slope = np.maximum(np.abs(g_w), np.abs(a_w))
+    size = np.abs(r_w) + np.abs(r_l) + 2 * np.abs(move)
+    rounding = 4 * U * (n + 8) * (np.sum(slope * size) + np.max(slope) * np.sum(size) + abs(value) + abs(after))
+    return verdict((np.abs(g_w - g_l), 0.0), (abs(after - value), rounding + 2.0**-1070))
+
+
+def _matrix(gradient: Callable[[Array], Array], size: int) -> Array:
+    """Return A of the quadratic form r'Ar (and what is linear, left out) from its gradient 2Ar."""
+    return np.array([gradient(unit) - gradient(0 * unit) for unit in np.eye(size)]) / 2
+
+
+def pair_form(penalty: ScoreLoss, n: int) -> Verdict:
+    """T4: a quadratic penalty of ``n`` pairs (n >= 2), invariant under exchange within each pair and under any order of
+    the pairs, is a*mean d^2 + b*mean s^2 + c*(mean s)^2: three numbers (`refrm.losses.Loss.penalty`).
+
+    Residual: what its matrix in (d, s), recovered from the gradient, has beside those three. Bound: 8 roundings of
+    entries, each the sum of four.
+    """
+
+    def gradient(r: Array) -> Array:
+        return np.concatenate(penalty.value_and_grad(r[:n], r[n:])[1:])
+
+    unit = np.eye(n)
+    to_scores = np.block([[unit, unit], [-unit, unit]]) / 2  # r_w = (s + d)/2, r_l = (s - d)/2
+    found = to_scores.T @ _matrix(gradient, 2 * n) @ to_scores
+    on_d, both = found[0, 0], found[n, n + 1]
+    form = np.zeros((2 * n, 2 * n))
+    form[:n, :n], form[n:, n:] = on_d * unit, both + (found[n, n] - both) * unit
+    return verdict((np.abs(found - form), 32 * U * np.abs(found).max()))
+
+
+def responses_form(gradient: Callable[[Array], Array], k: int) -> Verdict:
+    """T4 for ``k`` responses: a quadratic form without force on any difference r_i - r_j is c*(r_1 + ... + r_k)^2.
+
+    Residuals: the force on neighbours' differences, that is the differences of the rows of its matrix A, recovered from
+    the gradient 2Ar; then A - c*11'. Bound: 8 roundings of entries, and of their mean c.
+    """
+    a = _matrix(gradient, k)
+    rounding = 8 * U * (k + 1) * np.abs(a).max()
+    return verdict((np.abs(np.diff(a, axis=0)), rounding), (np.abs(a - np.mean(a)), rounding))
 
 
 def free_dynamics(loss: ScoreLoss, coef: float, r_w: Array, r_l: Array, lr: float, steps: int) -> Verdict:
