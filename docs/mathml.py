@@ -26,11 +26,13 @@ def convert(node: nodes.math | nodes.math_block) -> str:
 
 
 def inline(self: Any, node: nodes.math) -> None:
+    """Write a formula within a line."""
     self.body.append(convert(node))
     raise nodes.SkipNode
 
 
 def block(self: Any, node: nodes.math_block) -> None:
+    """Write a formula on a line of its own, with its number if it has a label."""
     self.body.append(self.starttag(node, "div", CLASS="math"))
     self.body.append(convert(node))
     if node["number"]:
@@ -43,5 +45,6 @@ def block(self: Any, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Make ``html_math_renderer = "mathml"`` known."""
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
