@@ -5,7 +5,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutants import (
     DetachedCurvature,
@@ -46,6 +46,8 @@ from refrm import (
     minimize,
 )
 from refrm import theorems as t
+from refrm.geometry import separating_direction
+from refrm.spec import sigmoid
 from refrm.testing import score_pairs
 from refrm.theorems import PAIRWISE, U
 
@@ -491,6 +493,42 @@ def test_t8_universal_bound_mlp(problem, coef, activation, head_bias):
     assert t.universal_bound(objective, result.theta, coef, head).holds
 
 
+@settings(max_examples=40)
+@given(problems(), coefs, smoothings, st.data())
+def test_t8_with_label_smoothing_and_a_margin_for_each_pair(problem, coef, smoothing, data):
+    chosen, rejected, rng = problem
+    margin = np.array(data.draw(st.lists(margins, min_size=len(chosen), max_size=len(chosen))))
+    weight = rng.random(len(chosen)) + 0.1
+    loss = BradleyTerry(margin, smoothing) + coef * SquaredSum()
+    objective, head = Objective(Linear(chosen.shape[1]), loss, chosen, rejected, weight), slice(chosen.shape[1])
+    assert t.universal_bound(objective, rng.standard_normal(chosen.shape[1]), coef, head, margin, smoothing).holds
+    result = minimize(objective, Newton(max_iter=30), record_every=30)
+    assert t.universal_bound(objective, result.theta, coef, head, margin, smoothing).holds
+
+
+@given(st.floats(-30, 30), smoothings, st.floats(-60, 60))
+def test_t8_no_margin_has_more_force_than_the_resting_one(margin, smoothing, d):
+    # d*(sigma(m - d) - eps), its slope 1 + |m - d|/4 or less, and 8 roundings of each factor.
+    force = d * (sigmoid(margin - d) - smoothing)
+    assert force <= t.resting_force(margin, smoothing) + 8 * U * (1 + abs(d)) * (1 + abs(margin) + abs(d))
+    if margin >= 0:
+        assert t.resting_force(margin, smoothing) <= t.resting_force(margin) * (1 + 8 * U) + 1e-12
+
+
+def test_t8_weight_decay_only_lowers_the_bound():
+    data = make_pairs(60, 5, shared=2.0)
+    objective = Objective(Linear(5), PAIRWISE + 0.1 * SquaredSum(), data.chosen, data.rejected)
+    steep, decay, start = t.step_bound(objective, 0.1) + 0.1, 0.1, np.ones(5)
+    solver = SGD(lr=1 / steep, batch_size=60, steps=2000, weight_decay=decay)
+    theta = minimize(objective, solver, theta=start, record_every=2000).theta
+    _, grad = objective.value_and_grad(theta)
+    # Every step shrinks the distance to rest by 1 - decay/steep, and the force there is at most steep times it.
+    left = steep * 2 * np.linalg.norm(start - theta) * (1 - decay / steep) ** 2000
+    assert np.linalg.norm(grad + decay * theta) <= left <= 1e-6
+    assert theta @ grad < 0 and t.universal_bound(objective, theta, 0.1, slice(5)).holds
+    assert np.mean(np.add(*objective.scores(theta)) ** 2) <= t.W_1_E / (2 * 0.1)
+
+
 def test_t8_the_constant_and_that_it_is_attained():
     d = np.linspace(-50, 50, 200001)
     from scipy.special import expit, lambertw
@@ -560,6 +598,70 @@ def test_t9_free_shifts_are_components(items, games, seed):
     alone = items - len(set(i) | set(j))
     assert t.free_shifts(Objective(Linear(items), PAIRWISE + 0.1 * SquaredSum(), *pairs), alone).holds
     assert not t.free_shifts(Objective(Linear(items), PAIRWISE + 0.1 * SquaredSum(), *pairs), count).holds
+
+
+@st.composite
+def comparisons(draw):
+    """Items, and winners and losers of some games between different items."""
+    items = draw(st.integers(2, 7))
+    game = st.lists(st.integers(0, items - 1), min_size=2, max_size=2, unique=True)
+    won, lost = np.array(draw(st.lists(game, min_size=1, max_size=9))).T
+    return items, won, lost
+
+
+def two_colours(items, won, lost):
+    """The components as lists of items, each with its two colours, or None where it is not bipartite."""
+    found, left = [], set(range(items))
+    while left:
+        colour, queue, proper = {min(left): 0}, [min(left)], True
+        while queue:
+            item = queue.pop()
+            for other in {*lost[won == item], *won[lost == item]}:
+                if other not in colour:
+                    colour[other] = 1 - colour[item]
+                    queue.append(other)
+                proper &= colour[other] != colour[item]
+        found.append((sorted(colour), colour if proper else None))
+        left -= set(colour)
+    return found
+
+
+@given(comparisons(), coefs)
+def test_t9_the_signless_laplacian_is_singular_on_bipartite_components(games, coef):
+    items, won, lost = games
+    objective = Objective(Linear(items), coef * SquaredSum(), np.eye(items)[won], np.eye(items)[lost])
+    bipartite = sum(colour is not None for _, colour in two_colours(*games))
+    assert t.signless_laplacian(objective, coef, bipartite).holds
+    if bipartite < items:
+        assert not t.signless_laplacian(objective, coef, bipartite + 1).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), MinusSquaredSum()])
+def test_t9_rejects_other_laplacians(mutant):
+    triangle = np.eye(3), np.eye(3)[[1, 2, 0]]
+    for penalty, ok in ((SquaredSum(), True), (mutant, False)):
+        assert t.signless_laplacian(Objective(Linear(3), penalty, *triangle), 1.0, 0).holds is ok
+
+
+@given(comparisons())
+def test_t9_when_items_have_a_minimiser(games):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    items, won, lost = games
+    pairs = np.eye(items)[won], np.eye(items)[lost]
+    beats = coo_array((np.ones(len(won)), (won, lost)), (items, items))
+    strong, weak = (connected_components(beats, connection=kind)[0] for kind in ("strong", "weak"))
+    one_sided = any(
+        colour is not None and len(component) > 1 and len({colour[w] for w in won if w in colour}) == 1
+        for component, colour in two_colours(*games)
+    )
+    for loss, exists in (
+        (PAIRWISE, strong == weak),  # everyone can be reached from everyone along wins (Zermelo, Ford)
+        (PAIRWISE + 0.1 * SquaredSum(), not one_sided),  # no bipartite component in which one side wins every game
+        (BradleyTerry(0, 0.1), True),
+    ):
+        assert (separating_direction(Objective(Linear(items), loss, *pairs)) is None) is exists
 
 
 def test_t9_one_minimiser_from_anywhere_with_the_term():

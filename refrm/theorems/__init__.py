@@ -20,6 +20,8 @@ from refrm.theorems.models import (
     drift,
     free_shifts,
     linear_hessian,
+    resting_force,
+    signless_laplacian,
     step_bound,
     universal_bound,
 )
@@ -68,8 +70,10 @@ __all__ = [
     "pair_form",
     "printed_sign",
     "responses_form",
+    "resting_force",
     "shift_cost",
     "shift_invariance",
+    "signless_laplacian",
     "smoothed_minimum",
     "step_bound",
     "uniqueness",
@@ -145,7 +149,7 @@ _ENTRIES = (
         "T9",
         "Convexity, uniqueness, existence",
         "When the linear model has a minimiser, when it has one only, and what stays free.",
-        (linear_hessian, free_shifts),
+        (linear_hessian, free_shifts, signless_laplacian),
         "It is about ranks and about whether a minimiser exists; a vector holds values and gradients at given points.",
     ),
     Theorem(

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refrm.errors import InputError
 from refrm.geometry import visible
@@ -75,17 +76,38 @@ def descent(objective: Objective, theta: Array, coef: float) -> Verdict:
     return verdict((grad @ grad / (2 * beta) - lowered, 8 * U * (len(objective) + theta.size + 8) * size))
 
 
-def universal_bound(objective: Objective, theta: Array, coef: float, head: slice, margin: float = 0.0) -> Verdict:
-    """T8: at rest mean s^2 <= W(exp(margin - 1))/(2*coef), whatever the data, the features, the width and the depth.
-    Without label smoothing; means are weighted like the objective.
+def resting_force(margin: ArrayLike, label_smoothing: float = 0.0) -> Array:
+    """T8: return the maximum over d of d*(sigma(margin - d) - eps) for each margin: W(exp(margin - 1)) for eps = 0.
+
+    For eps > 0 it is at the z = d - margin where 1 - 2*eps + (1 - eps)*exp(-z) - eps*exp(z) = d: the left side falls,
+    the right side rises, and they meet between d = 0 and the d without force, margin + log((1 - eps)/eps). Bisection.
+    """
+    from scipy.special import wrightomega
+
+    m = np.asarray(margin, float)
+    if label_smoothing == 0:
+        return np.asarray(wrightomega(m - 1))
+    still = math.log(1 - label_smoothing) - math.log(label_smoothing)
+    low, high = np.minimum(-m, still), np.maximum(-m, still)
+    for _ in range(100):
+        z = (low + high) / 2
+        with np.errstate(over="ignore"):
+            rising = 1 - 2 * label_smoothing + (1 - label_smoothing) * np.exp(-z) - label_smoothing * np.exp(z) > z + m
+        low, high = np.where(rising, z, low), np.where(rising, high, z)
+    return np.asarray((low + m) * (sigmoid(-low) - label_smoothing))
+
+
+def universal_bound(
+    objective: Objective, theta: Array, coef: float, head: slice, margin: ArrayLike = 0.0, label_smoothing: float = 0.0
+) -> Verdict:
+    """T8: at rest mean s^2 <= W(exp(margin - 1))/(2*coef), whatever the data, the features, the width and the depth;
+    with label smoothing `resting_force` stands for W. Means, of margins (N,) too, are weighted like the objective.
 
     ``head`` are the indices in theta of the weights that the scores are linear in, all of them (biases of the head
-    too). Off rest the identity 2*coef*mean s^2 = mean d*p + head.grad, p = sigma(-(d - margin)), still holds, so the
-    bound is (W + head.grad)/(2*coef), which becomes the theorem's where the gradient vanishes. Rounding: 2p+2n+8
-    operations on |head|.|grad|-sized terms.
+    too). Off rest the identity 2*coef*mean s^2 = mean d*(p - eps) + head.grad, p = sigma(-(d - margin)), still holds,
+    so the bound is (W + head.grad)/(2*coef), which becomes the theorem's where the gradient vanishes, or pulls the
+    head inwards as weight decay does. Rounding: 2p+2n+8 operations on |head|.|grad|-sized terms.
     """
-    from scipy.special import lambertw
-
     theta = np.asarray(theta)
     r_w, r_l = objective.scores(theta)
     s = r_w + r_l
@@ -93,7 +115,7 @@ def universal_bound(objective: Objective, theta: Array, coef: float, head: slice
     work = float(theta[head] @ grad[head])
     share = objective.share
     mean = float(share @ (s * s))
-    bound = (float(lambertw(math.exp(margin - 1)).real) + work) / (2 * coef)
+    bound = (float(share @ np.broadcast_to(resting_force(margin, label_smoothing), s.shape)) + work) / (2 * coef)
     size = mean + (share @ np.abs(r_w - r_l) + np.abs(theta[head]) @ np.abs(grad[head])) / (2 * coef)
     return verdict((mean, bound + 8 * U * (theta.size + len(objective)) * size))
 
@@ -121,3 +143,22 @@ def free_shifts(objective: Objective, components: int) -> Verdict:
     components.
     """
     return verdict((abs(objective.model.n_params - visible(objective)[0].shape[1] - components), 0))
+
+
+def signless_laplacian(objective: Objective, coef: float, bipartite: int) -> Verdict:
+    """T9: for one-hot items the Hessian of coef*`SquaredSum` alone is 2*coef times the signless Laplacian of the
+    comparisons, which is 0 in as many dimensions as there are ``bipartite`` components, items without a pair included.
+
+    Residuals: entries, and whether that many eigenvalues are 0 and no more. Bound: rounding of n-term sums, which moves
+    an eigenvalue by at most its norm; the least that is not 0 must be above a thousand times that.
+    """
+    won, lost, share = objective.chosen, objective.rejected, objective.share[:, None]
+    expected = np.diag((share * (won + lost)).sum(0)) + won.T @ (share * lost) + lost.T @ (share * won)
+    found = objective.hessian(np.zeros(objective.model.n_params))
+    rounding = 8 * U * (len(objective) + 8) * 2 * coef * expected
+    eigenvalues, zero = np.linalg.eigvalsh(found), len(found) * np.linalg.norm(rounding)
+    return verdict(
+        (np.abs(found - 2 * coef * expected), rounding),
+        (np.abs(eigenvalues[:bipartite]), zero),
+        (1e3 * zero - eigenvalues[bipartite:], 0.0),
+    )

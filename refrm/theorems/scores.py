@@ -189,7 +189,7 @@ def centring(centre: Centring, r_w: Array, r_l: Array, per_pair: bool = False) -
     """
     w, v = centre(r_w, r_l)
     d, moved, s, left = r_w - r_l, w - v, r_w + r_l, w + v
-    cost = U * (1 + 2 * U) * (np.abs(w) + np.abs(v) + np.abs(d) + np.abs(moved))
+    cost = U * (1 + 8 * U) * (np.abs(w) + np.abs(v) + np.abs(d) + np.abs(moved))
     size = np.abs(r_w) + np.abs(r_l) + np.abs(w) + np.abs(v)
     rounding = 2 * (len(s) + 4) * U * (size + np.mean(size)) + 2.0**-1070
     return verdict(
