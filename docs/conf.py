@@ -1,12 +1,19 @@
 """The site: ``sphinx-build -W docs docs/_build/html``, or ``tox -e docs``, which checks it too."""
 
+import logging
+import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # mathml.py; refrm, where it is not installed
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # pictures and extensions; refrm, where it is not installed
+
+import pictures  # noqa: E402
 
 import refrm  # noqa: E402
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)
+pictures.make(HERE / "_pictures")
 
 project = "refrm"
 copyright = "MIT licence"
@@ -14,9 +21,12 @@ version = release = refrm.__version__
 
 extensions = [
     "mathml",
+    "theorem_map",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_click",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_proof",
@@ -27,7 +37,11 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fi
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_typehints = "none"  # the docstrings say what, and of which shape
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!refrm\b).*")]  # what is ours must be there
+html_extra_path = ["play"]
 prf_realtyp_to_countertyp = dict.fromkeys(["theorem", "lemma", "corollary", "proposition", "remark"], "theorem")
 
 html_theme = "furo"
@@ -38,3 +52,20 @@ html_show_sphinx = html_show_copyright = False
 html_copy_source = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def plain(app, what, name, obj, options, lines):
+    """Let docstrings be plain text: |x| a size, theta_ a name, and `this` code unless it names what is documented."""
+    for i, line in enumerate(lines):
+        parts = re.split(r"(``.*?``|`.*?`)", line)
+        for j, part in enumerate(parts):
+            if j % 2 == 0:
+                parts[j] = re.sub(r"(?<=\w)_(?=\W|$)(?! ?:)", r"\_", part.replace("|", r"\|"))
+            elif not re.fullmatch(r"`(refrm\.[\w.]+|[A-Z]\w+)`|``.*``", part):
+                parts[j] = f"`{part}`"
+        lines[i] = "".join(parts)
+
+
+def setup(app):
+    """Before napoleon reads the docstrings."""
+    app.connect("autodoc-process-docstring", plain, priority=400)
