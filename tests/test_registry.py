@@ -18,6 +18,7 @@ PAGES = ROOT / "docs/theorems"
 SECTIONS = ["In plain words", "Hypotheses", "Statement", "Proof", "In code", "What holds it", "Exercise"]
 TREE = ast.parse((ROOT / "tests/test_theorems.py").read_text())
 FUNCTIONS = {node.name: node for node in TREE.body if isinstance(node, ast.FunctionDef)}
+ALGEBRA = "".join(path.read_text() for path in sorted((ROOT / "tests").glob("test_algebra*.py")))
 FILES = {p.name: json.loads(p.read_text()) for p in sorted(Path(refrm.oracle.__file__).parent.glob("data/v1/*.json"))}
 VECTORS = {name: content for name, content in FILES.items() if "groups" in content}
 
@@ -119,7 +120,9 @@ def test_its_predicates_reject_a_mutant(theorem):
 def test_its_page_names_its_tests_and_mutants(theorem):
     held = page_of(theorem).partition("\n## What holds it\n")[2].partition("\n## ")[0]
     tests = properties_of(theorem)
-    assert set(re.findall(r"`(test_t\d+_\w+)`", held)) == set(tests)
+    prefix = f"test_{theorem.id.lower()}_"
+    algebra = [name for name in re.findall(r"^def (test_\w+)\(", ALGEBRA, re.M) if name.startswith(prefix)]
+    assert set(re.findall(r"`(test_t\d+_\w+)`", held)) == {*tests, *algebra}
     wrong = {
         name
         for test in tests
