@@ -126,6 +126,26 @@ class DetachedCurvature(Wrong):
 
 
 @dataclass(frozen=True)
+class SmoothingFlipped(Wrong):
+    """The smoothed loss with eps and 1 - eps exchanged: smallest where the rejected response wins."""
+
+    eps: float
+
+    def _jet(self, r_w, r_l, of):
+        return bradley_terry(r_w, r_l, 0.0, 1 - self.eps)
+
+
+@dataclass(frozen=True)
+class SmoothingIgnored(Wrong):
+    """The smoothed loss without its smoothing: no margin is best."""
+
+    eps: float
+
+    def _jet(self, r_w, r_l, of):
+        return bradley_terry(r_w, r_l, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class SummedBatch(Term):
     """(sum s)^2/N: the sum-to-zero penalty whose size grows with the batch (RM-Robustness)."""
 
@@ -151,6 +171,11 @@ def centred_by_the_chosen(r_w, r_l):
 def centred_apart(r_w, r_l):
     """Subtracts from either side its own mean: the mean margin is gone."""
     return r_w - np.mean(r_w), r_l - np.mean(r_l)
+
+
+def bfloat16_cut_off(a, b):
+    """The sum of float32 arrays as bfloat16, by dropping 16 bits: it rounds towards zero, and costs twice as much."""
+    return ((a + b).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def standardised(r_w, r_l):

@@ -18,10 +18,13 @@ from mutants import (
     NormalisedArgument,
     OneSided,
     QuadraticForm,
+    SmoothingFlipped,
+    SmoothingIgnored,
     SoftSum,
     SquaredDifference,
     SummedBatch,
     WrongSlopeSign,
+    bfloat16_cut_off,
     centred_apart,
     centred_by_the_chosen,
     centred_by_the_sum,
@@ -778,6 +781,30 @@ def test_t13_shift_cost_float16(data):
     assert t.shift_cost(w, v, data.draw(st.floats(-1000, 1000, width=16)), 2.0**-11).holds
 
 
+def bfloat16(a, b):
+    """The sum of float32 arrays as bfloat16, to nearest, ties to even; for sums that float32 has exactly."""
+    bits = (a + b).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(
+        np.float32
+    )
+
+
+# Multiples of 1/8 up to 31: numbers of bfloat16, whose sums with whole numbers up to 2^20 float32 has exactly.
+eighths = st.lists(st.integers(-248, 248), min_size=3, max_size=3).map(lambda k: np.array(k, np.float32) / 8)
+
+
+@given(eighths, eighths, st.integers(0, 20), st.integers(128, 255))
+def test_t13_shift_cost_bfloat16(w, v, exponent, significand):
+    w, v = (bfloat16(x, np.zeros_like(x)) for x in (w, v))
+    assert t.shift_cost(w, v, significand * 2.0 ** (exponent - 7), 2.0**-8, bfloat16).holds
+
+
+def test_t13_rejects_bfloat16_that_is_cut_off():
+    w, v = np.array([1.75], np.float32), np.array([-256.0], np.float32)  # 257.75 is cut to 256, and should be 258
+    assert t.shift_cost(w, v, 256.0, 2.0**-8, bfloat16).holds
+    assert not t.shift_cost(w, v, 256.0, 2.0**-8, bfloat16_cut_off).holds
+
+
 def test_t13_rejects_exact_invariance_and_half_the_cost():
     # +0.1 and -0.1 around 1000 in float16, whose spacing there is 1/2: the margin 0.2 becomes 0.
     w, v = np.array([0.1, 0.3], np.float16), np.array([-0.1, -0.2], np.float16)
@@ -789,13 +816,27 @@ def test_t13_rejects_exact_invariance_and_half_the_cost():
 # --- T14: smoothed labels bound the margin -------------------------------------------------------------------------
 
 
+@BACKENDS
 @given(st.floats(1e-6, 0.49), margins)
-def test_t14_smallest_at_log_odds(smoothing, margin):
-    loss, best = BradleyTerry(margin, smoothing), margin + np.log((1 - smoothing) / smoothing)
-    _, slope, _ = loss.value_and_grad([best], [0.0])
-    # The slope vanishes up to the rounding of its argument, which is 1/4-Lipschitz, and of the two terms of size eps.
-    assert abs(slope[0]) <= U * (2 * abs(best) + abs(margin) + 4)
-    assert loss.value([best], [0.0]) < min(loss.value([best + 1], [0.0]), loss.value([best - 1], [0.0]))
+def test_t14_smallest_at_log_odds(backend, smoothing, margin):
+    assert t.smoothed_minimum(On(BradleyTerry(margin, smoothing), backend), smoothing, margin).holds
+
+
+@pytest.mark.parametrize("mutant", [SmoothingFlipped, SmoothingIgnored])
+def test_t14_rejects(mutant):
+    assert t.smoothed_minimum(BradleyTerry(0, 0.1), 0.1).holds
+    assert not t.smoothed_minimum(mutant(0.1), 0.1).holds
+
+
+@given(problems(), st.floats(0.01, 0.4), coefs)
+def test_t14_bounds_every_margin_also_where_the_term_sees_nothing(problem, smoothing, coef):
+    # Antisymmetric features, separable or not. Wherever J <= J0, mean |d| <= J0/eps; from zero scores J0 = log 2.
+    chosen, _, _ = problem
+    loss = BradleyTerry(0, smoothing) + coef * SquaredSum()
+    result = minimize(Objective(Linear(chosen.shape[1]), loss, chosen, -chosen), Newton(), record_every=1000)
+    r_w, r_l = Objective(Linear(chosen.shape[1]), loss, chosen, -chosen).scores(result.theta)
+    assert result.stop == "converged"
+    assert np.mean(np.abs(r_w - r_l)) <= np.log(2) / smoothing * (1 + 8 * U)
 
 
 def test_t14_without_smoothing_no_margin_is_best():

@@ -43,12 +43,13 @@ from refrm.theorems.scores import (
     smoothed_minimum,
     uniqueness,
 )
-from refrm.theorems.verdict import Centring, ScoreLoss, U, Verdict
+from refrm.theorems.verdict import Add, Centring, ScoreLoss, U, Verdict
 
 __all__ = [
     "PAIRWISE",
     "THEOREMS",
     "W_1_E",
+    "Add",
     "Centring",
     "ScoreLoss",
     "Theorem",

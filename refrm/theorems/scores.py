@@ -10,7 +10,7 @@ import numpy as np
 from refrm.gradcheck import check_gradient
 from refrm.losses import BradleyTerry, SquaredSum, SumToZero
 from refrm.spec import Array, sigmoid
-from refrm.theorems.verdict import Centring, ScoreLoss, U, Verdict, verdict
+from refrm.theorems.verdict import Add, Centring, ScoreLoss, U, Verdict, verdict
 
 PAIRWISE = BradleyTerry()
 """The pairwise loss of the theorems, without margin or smoothing."""
@@ -221,19 +221,19 @@ def batch_expectation(penalty: ScoreLoss, r_w: Array, r_l: Array, size: int) -> 
     return verdict((abs(found - expected), 8 * U * (n + 8) * np.mean((np.abs(r_w) + np.abs(r_l)) ** 2) + 2.0**-1070))
 
 
-def shift_cost(r_w: Array, r_l: Array, shift: float, unit: float) -> Verdict:
+def shift_cost(r_w: Array, r_l: Array, shift: float, unit: float, add: Add = np.add) -> Verdict:
     """T13: in a format with unit roundoff ``unit``, shifting both scores moves d by at most unit*(|r_w + c| + |r_l +
     c|).
 
-    The arrays carry the format (float32: unit = 2^-24); differences are taken in float64, exactly for float32 scores
-    below 2^29.
+    The arrays carry the format (float32: unit = 2^-24), or ``add`` is its addition, of numbers that it has, in a wider
+    one. Differences are taken in float64, exactly for float32 scores below 2^29; the bound itself is rounded there.
     """
-    kind = r_w.dtype.type
-    w, v = r_w + kind(shift), r_l + kind(shift)
+    c = r_w.dtype.type(shift)
+    w, v = add(r_w, c), add(r_l, c)
     before, after = r_w.astype(float) - r_l, w.astype(float) - v
-    # The rounded sums stand for the exact ones: |fl(x)| >= |x|(1 - unit), hence the factor.
-    size = (np.abs(w.astype(float)) + np.abs(v.astype(float))) * (1 + 2 * unit)
-    return verdict((np.abs(after - before), unit * size))
+    # The rounded sums may stand for the exact ones: |fl(x) - x| <= unit*|fl(x)| as well.
+    size = np.abs(w.astype(float)) + np.abs(v.astype(float))
+    return verdict((np.abs(after - before), unit * size * (1 + 8 * U)))
 
 
 def smoothed_minimum(loss: ScoreLoss, label_smoothing: float, margin: float = 0.0) -> Verdict:

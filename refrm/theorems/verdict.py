@@ -38,3 +38,6 @@ class ScoreLoss(Protocol):
 
 Centring = Callable[[Array, Array], tuple[Array, Array]]
 """What moves scores after the training, ours or another's."""
+
+Add = Callable[[Array, Array], Array]
+"""The addition of a floating-point format."""
