@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,13 +21,13 @@ copyright = "MIT licence"
 version = release = refrm.__version__
 
 extensions = [
+    "commands",
     "mathml",
     "theorem_map",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx_click",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_proof",
@@ -41,7 +42,6 @@ autodoc_typehints = "none"  # the docstrings say what, and of which shape
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!refrm\b).*")]  # what is ours must be there
-html_extra_path = ["play"]
 prf_realtyp_to_countertyp = dict.fromkeys(["theorem", "lemma", "corollary", "proposition", "remark"], "theorem")
 
 html_theme = "furo"
@@ -66,6 +66,13 @@ def plain(app, what, name, obj, options, lines):
         lines[i] = "".join(parts)
 
 
+def play(app, error):
+    """Put the page to play with at play/index.html: html_extra_path would put it in the place of the site's index."""
+    if error is None and app.builder.format == "html":
+        shutil.copytree(HERE / "play", Path(app.outdir) / "play", dirs_exist_ok=True)
+
+
 def setup(app):
-    """Before napoleon reads the docstrings."""
+    """Before napoleon reads the docstrings, and after all is written."""
     app.connect("autodoc-process-docstring", plain, priority=400)
+    app.connect("build-finished", play)
