@@ -276,6 +276,34 @@ def test_a_phone_is_wide_enough(open_page, sideways, scheme):
     assert (sum(map(int, re.findall(r"\d+", background))) > 382) == (scheme == "light")
 
 
+def contrast(first, second):
+    """The ratio of WCAG 2 between two sRGB colours."""
+    light = []
+    for colour in (first, second):
+        c = np.array(colour) / 255
+        light.append(np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_can_be_told_from_what_is_behind_them(open_page, scheme):
+    page = open_page(PAGE, color_scheme=scheme)
+    names = ("back", "card", "text", "soft", "mark", "loss", "term", "both", "high")
+    shown = page.evaluate(
+        "(names) => names.map((name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`))",
+        names,
+    )
+    colour = {}
+    for name, text in zip(names, shown, strict=True):
+        digits = text.strip().lstrip("#")
+        digits = "".join(2 * x for x in digits) if len(digits) == 3 else digits
+        colour[name] = [int(x) for x in digits.split()] if " " in digits else list(bytes.fromhex(digits))
+    for name in ("text", "soft", "mark", "loss", "term"):  # WCAG AA: 4.5 for words, 3 for what is drawn
+        assert min(contrast(colour[name], colour[behind]) for behind in ("back", "card")) >= 4.5, name
+    for name in ("loss", "term", "both"):
+        assert min(contrast(colour[name], colour[behind]) for behind in ("back", "high")) >= 3, name
+
+
 def test_an_address_sets_the_page_and_keeps_what_is_set(open_page):
     page = open_page(PAGE, "#r_w=500&r_l=498&lambda=0.01&lr=-3&unknown=1")
     assert page.evaluate("[set.r_w, set.r_l, set.lambda, set.lr]") == [500, 498, 0.01, 0.5]
