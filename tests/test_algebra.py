@@ -463,6 +463,22 @@ def test_mlp_formulas_of_the_page():
     assert sp.expand(bond) == 0
 
 
+def test_hessian_product_of_an_objective_is_the_tangent_of_its_vjp():
+    # Any two scores of any two parameters, and a loss of them as its general second-order jet.
+    theta, step = symbols("o", 2), symbols("t", 2)
+    r = sp.Matrix([sp.Function(f"r_{i}")(*theta) for i in range(2)])
+    g, h = symbols("g", 2), sp.Matrix(2, 2, lambda i, j: sp.Symbol(f"h_{min(i, j)}_{max(i, j)}"))
+    j = (g.T * r)[0] + (r.T * h * r)[0] / 2
+    jacobian, rho = r.jacobian(theta), g + h * r
+    assert (sp.Matrix([j.diff(k) for k in theta]) - jacobian.T * rho).expand() == sp.zeros(2, 1)
+    curvature = sum((rho[i] * sp.hessian(r[i], theta) for i in range(2)), sp.zeros(2))
+    product = jacobian.T * h * jacobian * step + curvature * step
+    assert (sp.hessian(j, theta) * step - product).expand() == sp.zeros(2, 1)
+    # The same as the tangent of the VJP: R moves with theta along the step, rho by H R t.
+    turned = sum((jacobian.diff(theta[k]) * step[k] for k in range(2)), sp.zeros(2))
+    assert (turned.T * rho + jacobian.T * (h * jacobian * step) - product).expand() == sp.zeros(2, 1)
+
+
 DEFINITIONS = {
     "tanh": sp.tanh(z),
     "gelu": z * (1 + sp.erf(z / sp.sqrt(2))) / 2,
