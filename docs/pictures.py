@@ -1,8 +1,8 @@
 """The pictures of the theorem pages, from refrm's own numbers: ``python docs/pictures.py [--only NAME] [--out DIR]``.
 
 Each is a function that returns a figure; `make` writes them as SVG, the same bytes on every run of one installation.
-Colours are Okabe and Ito's, and dashes, markers or words say again what a colour says. `WORDS` has the alternative
-text and the caption that the pages give each of them.
+Colours are Okabe and Ito's, and dashes, markers or words say again what a colour says. The pages that show them have the
+words: an alternative text, and a caption that says what to see.
 """
 
 import argparse
@@ -331,64 +331,6 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "resolution": resolution,
     "laplacian": laplacian,
 }
-
-
-WORDS = {
-    "surface": (
-        "Two contour maps over the chosen score and the rejected score. Left: straight parallel lines, and "
-        "five points on one of them with equal arrows across it. Right: closed curves around the line where "
-        "the scores add up to zero, and arrows that point back to it.",
-        "The same five points on both maps, all with margin 2; the arrows are minus the gradient. Left: the "
-        "loss sees only the difference, so the five have one loss and one arrow, and the line goes on to "
-        "(+500, +498). Right: the term adds a pull along (1, 1), towards $s = 0$ (dashed), and leaves the "
-        "push along (1, -1) as it was. Arrows are drawn 8 and 1.4 times their length.",
-    ),
-    "free-scores": (
-        "Left: margins over time on a logarithmic axis; circles without the term and crosses with it fall on "
-        "the same grey curves. Right: sums over time; circles stay level, crosses decay to zero, triangles "
-        "grow.",
-        "Gradient descent on three free pairs (markers) and the closed forms (grey). Left: the margin is "
-        r"$\log\omega(d_0 + e^{d_0} + 2t)$ whatever $\lambda$ is, and soon grows like $\log t$. Right: the sum "
-        r"is conserved without the term, decays like $e^{-4\lambda t}$ with it, and explodes like "
-        r"$e^{+4\lambda t}$ under the printed sign (T10).",
-    ),
-    "inflation": (
-        "Three panels over 3000 training steps: mean score, spread of the pair means, mean margin. The "
-        "pairwise loss alone drifts in the first two; the squared sum holds both near zero and keeps the "
-        "margin; the squared difference takes the margin and drifts; the minus sign leaves the picture; the "
-        "batch mean holds the mean and not the spread.",
-        r"One MLP on one data set from one start, five objectives with $\lambda = 0.01$. Look for a line that "
-        "is low at the left and in the middle and high at the right: it is the squared sum (thick). The "
-        "squared difference has it the wrong way round (T4), the minus sign explodes (T10), and the "
-        "batch-wise sum holds the mean but the spread only weakly (T12).",
-    ),
-    "universal-bound": (
-        "Left: mean squared sum at rest against lambda, both logarithmic; hundreds of random problems lie "
-        "under a straight line that one point touches. Right: twice lambda times the mean squared sum against "
-        "the mean margin, under the level 0.278 and along the curve d times sigma of minus d.",
-        r"Random linear models and MLPs, trained to rest: different data, sizes and $\lambda$, one line above "
-        r"them all, $W(1/e)/(2\lambda)$. The right panel shows why: at rest $2\lambda$ mean $s^2$ is a mean of "
-        r"$d\,\sigma(-d)$, which nowhere exceeds $W(1/e)$. (Points can lie above the curve, where margins "
-        "differ within a problem, but not above the dashed level.) The star is the pair that attains it.",
-    ),
-    "resolution": (
-        "Left: distance to the next float against the size of the scores, three rising staircases: bfloat16 "
-        "highest, then float16, which ends at 65504, then float32. Right: margin after rounding to bfloat16 "
-        "against the true margin: a straight line at score 0, small steps at 60, steps of height 2 at 498.",
-        "Left: each doubling of the scores doubles the distance between neighbouring floats; the dot is where "
-        "+500 and +498 are neighbours in bfloat16. Right: the same margins, next to three rejected scores. "
-        "Near 500 all that is left of them is 0, 2 or 4.",
-    ),
-    "laplacian": (
-        "A tournament of a triangle A, B, C and a square D, E, F, G; beside it two matrices with 2 on the "
-        "diagonal. In the Laplacian the entries of compared items are -1, in the signless Laplacian +1.",
-        r"Seven items, seven comparisons, and the Hessians at zero scores (times $4N$, and $N/(2\lambda)$). "
-        "The loss leaves free one shift in each component. The penalty leaves free only what has opposite "
-        "signs across every edge: the square can be signed so (marks at the left), the triangle, an odd "
-        "cycle, cannot. Together they leave nothing.",
-    ),
-}
-"""Of each picture the alternative text and the caption, for the page that shows it."""
 
 
 def svg(name: str) -> bytes:
