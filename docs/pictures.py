@@ -1,8 +1,8 @@
 """The pictures of the theorem pages, from refrm's own numbers: ``python docs/pictures.py [--only NAME] [--out DIR]``.
 
 Each is a function that returns a figure; `make` writes them as SVG, the same bytes on every run of one installation.
-Colours are Okabe and Ito's, and dashes, markers or words say again what a colour says. The pages that show them have the
-words: an alternative text, and a caption that says what to see.
+Colours are Okabe and Ito's, and dashes, markers or words say again what a colour says. The pages that show them have
+the words: an alternative text, and a caption that says what to see.
 """
 
 import argparse
