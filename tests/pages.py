@@ -49,12 +49,17 @@ def blocks(text: str, first: int = 1) -> list[Block]:
 def prose(text: str) -> list[str]:
     """Return the lines outside of all blocks, front matter and comments; lines of blocks are empty."""
     text = re.sub(r"\A---\n.*?\n---\n|<!--.*?-->", lambda m: "\n" * m[0].count("\n"), text, flags=re.S)
-    lines, inside = [], ""
+    lines, inside, containers = [], "", []
     for line in text.splitlines():
         fence = FENCE.match(line)
         if not inside and fence:
             container = re.match(r"\{(.*?)\}", fence[3].strip())
-            inside = "" if container and container[1].startswith(CONTAINERS) else fence[2]
+            if containers and line.strip() == containers[-1]:
+                containers.pop()
+            elif container and container[1].startswith(CONTAINERS):
+                containers.append(fence[2])
+            else:
+                inside = fence[2]
             lines.append("")
         elif inside:
             inside = "" if line.strip() == inside else inside
