@@ -42,6 +42,7 @@ autodoc_typehints = "none"  # the docstrings say what, and of which shape
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!refrm\b).*")]  # what is ours must be there
+suppress_warnings = ["ref.python"]  # n_params is of Linear and of MLP
 prf_realtyp_to_countertyp = dict.fromkeys(["theorem", "lemma", "corollary", "proposition", "remark"], "theorem")
 
 html_theme = "furo"

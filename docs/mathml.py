@@ -26,6 +26,8 @@ def convert(node: nodes.math | nodes.math_block) -> str:
     text, block = node.astext().strip(), isinstance(node, nodes.math_block)
     if block and "\\\\" in text and not text.startswith("\\begin{"):
         text = f"\\begin{{aligned}}{text}\\end{{aligned}}"
+    if block and "\\tag{" in text and not text.startswith("\\begin{"):
+        text = f"\\begin{{equation}}{text}\\end{{equation}}"
     try:
         return CONVERTER.convert_with_local_state(text, displaystyle=block)
     except LatexError as error:

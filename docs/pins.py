@@ -70,7 +70,7 @@ def included(page: Path, root: Path) -> list[Source]:
     if len(includes) != page_text.count("literalinclude"):
         raise PinError("literalinclude is to begin a line, as ```{literalinclude} PATH")
     for target, block in includes:
-        options = dict(OPTION.findall(block))
+        options = {key: value[1:-1] if value[:1] in ("'", '"') else value for key, value in OPTION.findall(block)}
         file = (page.parent / target).resolve()
         if not file.is_file():
             raise PinError(f"there is no file {target}")

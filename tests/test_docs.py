@@ -38,6 +38,7 @@ NOT_RUN = {
     "pytest": "it runs these tests",
     "NUMBA_DISABLE_JIT=1 pytest": "it runs these tests",
     "node docs/vectors/runner.mjs": "tests/test_vectors.py runs it",
+    "python docs/pins.py": "tests/test_site.py runs it",
 }
 """Commands by their beginning, and why they are not run here."""
 
