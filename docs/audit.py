@@ -14,6 +14,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 LOADED = {"script": ("src",), "img": ("src",), "iframe": ("src",), "source": ("src",), "object": ("data",)}
 LOADED |= {"audio": ("src",), "video": ("src",), "embed": ("src",), "image": ("href", "xlink:href")}
 LOADED |= {"use": ("href", "xlink:href"), "link": ("href",)}
+CODE = ("script", "annotation", "code", "pre", "span")
 ASKS = re.compile(r"\b(?:fetch|importScripts|import|XMLHttpRequest|WebSocket|EventSource)\s*\(\s*[\"'`]https?:")
 URL = re.compile(r"url\(\s*[\"']?([^\"')]+)|@import\s+[\"']([^\"']+)")
 
@@ -60,13 +61,7 @@ class Page(HTMLParser):
             self.loads += [first or second for first, second in URL.findall(text)]
         elif self.within == "script" and ASKS.search(text):
             self.faults.append("a script asks the network")
-        elif re.search(r"\\\(|\\\[|\$\$|\\begin\{", text) and self.within not in (
-            "script",
-            "annotation",
-            "code",
-            "pre",
-            "span",
-        ):
+        elif re.search(r"\$|\\[(\[]|\\begin\{", text) and self.within not in CODE:
             self.faults.append(f"a formula is left as LaTeX: {text.strip()[:60]}")
 
 

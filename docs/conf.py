@@ -32,10 +32,11 @@ extensions = [
     "sphinx_design",
     "sphinx_proof",
 ]
-exclude_patterns = ["_build", "_pictures", "play", "theorems.md"]
+exclude_patterns = ["_build", "_pictures", "play"]
 html_math_renderer = "mathml"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
+myst_dmath_double_inline = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what, and of which shape
@@ -67,6 +68,24 @@ def plain(app, what, name, obj, options, lines):
         lines[i] = "".join(parts)
 
 
+def backlinks(app, error):
+    """Mend viewcode's links back: it takes the prefix of one name of a module, `refrm`, for that of all of them."""
+    root = Path(app.outdir) / "_modules"
+    for page in root.rglob("*.html") if error is None and app.builder.format == "html" else ():
+        module = ".".join(page.relative_to(root).with_suffix("").parts)
+
+        def mended(link, page=page, module=module):
+            there = (page.parent / link[2]).read_text()
+            known = [
+                name
+                for name in (link[3], f"{module}.{link[3].partition('.')[2]}", f"{module}.{link[3].rpartition('.')[2]}")
+                if f'id="{name}"' in there
+            ]
+            return f'{link[1]}{link[2]}#{known[0] if known else ""}"'
+
+        page.write_text(re.sub(r'(class="viewcode-back" href=")([^"#]+)#([^"]+)"', mended, page.read_text()))
+
+
 def play(app, error):
     """Put the page to play with at play/index.html: html_extra_path would put it in the place of the site's index."""
     if error is None and app.builder.format == "html":
@@ -76,4 +95,5 @@ def play(app, error):
 def setup(app):
     """Before napoleon reads the docstrings, and after all is written."""
     app.connect("autodoc-process-docstring", plain, priority=400)
+    app.connect("build-finished", backlinks)
     app.connect("build-finished", play)

@@ -18,11 +18,17 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 CONVERTER = LatexToMathML(annotation=True, fancy_error=False)
-ITALIC = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C)}  # what browsers show for <mi> of one letter
+ITALIC = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C)}
+"""What browsers show for an <mi> of one letter."""
+RADICAL = 0x221A
+"""What they draw for an <msqrt>, where no text has it."""
 
 
 def convert(node: nodes.math | nodes.math_block) -> str:
-    """Return the MathML of a formula; rows without an environment are aligned, as Sphinx does for LaTeX."""
+    r"""Return the MathML of a formula; rows without an environment are aligned, as Sphinx does for LaTeX.
+
+    ``\tag{*}`` is understood, too.
+    """
     text, block = node.astext().strip(), isinstance(node, nodes.math_block)
     if block and "\\\\" in text and not text.startswith("\\begin{"):
         text = f"\\begin{{aligned}}{text}\\end{{aligned}}"
@@ -57,7 +63,7 @@ def write_font(app: Sphinx, exception: Exception | None) -> None:
     """Write the part of the font that the formulas of the built pages use."""
     if exception or app.builder.format != "html":
         return
-    used = set(ITALIC)
+    used = {*ITALIC, RADICAL}
     for page in Path(app.outdir).rglob("*.html"):
         for formula in re.findall(r"<math\b.*?</math>", page.read_text(), re.S):
             used.update(map(ord, html.unescape(re.sub(r"<annotation.*?</annotation>|<[^>]*>", "", formula))))

@@ -13,26 +13,25 @@ from refrm.theorems import THEOREMS, Theorem
 TESTS = Path(__file__).parent.parent / "tests" / "test_theorems.py"
 
 
-def vectors(theorem: Theorem) -> str:
-    """Return the files of test vectors that cite the theorem, with the number of their tests that do."""
+def held(theorem: Theorem, tests: str) -> str:
+    """Return what holds the theorem: property tests, and the files of vectors that cite it with how often."""
+    name = f"test_{theorem.id.lower()}_"
     counts = {
         file.name: sum(len(group.tests) for group in file.groups if theorem.id in group.theorems)
         for file in load_vectors()
     }
-    return ", ".join(f"`{name}` ({count})" for name, count in counts.items() if count) or "none"
+    vectors = [f"`{file}` ({count})" for file, count in counts.items() if count]
+    return ", ".join([f"`{name}*` ({len(re.findall(rf'^def {name}', tests, re.M))})", *vectors])
 
 
 def table() -> str:
     """Return the map as a Markdown table."""
     tests = TESTS.read_text()
-    rows = ["| theorem | says | predicates | tests | vectors |", "|---|---|---|---|---|"]
+    rows = ["| theorem | predicates | tests, and vectors |", "|---|---|---|"]
     for key, theorem in THEOREMS.items():
-        predicates = " ".join(f"{{py:func}}`~refrm.theorems.{function.__name__}`" for function in theorem.predicates)
-        count = len(re.findall(rf"^def test_{key.lower()}_", tests, re.M))
-        page = f"[{key} {theorem.title}]({key.lower()}.md)"
-        rows.append(
-            f"| {page} | {theorem.says} | {predicates} | `test_{key.lower()}_*` ({count}) | {vectors(theorem)} |"
-        )
+        predicates = "<br>".join(f"{{py:func}}`~refrm.theorems.{function.__name__}`" for function in theorem.predicates)
+        page = f"[**{key} {theorem.title}**]({key.lower()}.md)<br>{theorem.says}"
+        rows.append(f"| {page} | {predicates} | {held(theorem, tests)} |")
     return "\n".join(rows)
 
 
