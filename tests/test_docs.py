@@ -84,6 +84,7 @@ def run_bash(block, names, page):
 @pytest.fixture
 def at_work(tmp_path, monkeypatch):
     """A directory with the files that the pages speak of."""
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     pairs = refrm.make_pairs(200, 8)
     np.savez(tmp_path / "pairs.npz", chosen=pairs.chosen, rejected=pairs.rejected)
     np.savez(tmp_path / "features.npz", features=pairs.chosen)
