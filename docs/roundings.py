@@ -2,10 +2,10 @@
 
 Run ``python docs/roundings.py`` to print them; `tests/test_algebra_bounds.py` compares them with what is stated.
 
-A `Step` is a number of a computation that remembers what it was made of. Rounding changes it by at most half an ulp, and
-a result by that times the derivative of the result in it; the sum over all steps bounds the result's error, to first
-order (Linnainmaa 1970: reverse-mode differentiation was invented for this). The kernels' own code runs on Steps: what
-one line rounds and another gives back cancels here as it does there.
+A `Step` is a number of a computation that remembers what it was made of. Rounding changes it by at most half an ulp,
+and a result by that times the derivative of the result in it; the sum over all steps bounds the error, to first order
+(Linnainmaa 1970: reverse-mode differentiation was invented for this). The kernels' own code runs on Steps: what one
+line rounds and another gives back cancels here as it does there.
 """
 
 import heapq
