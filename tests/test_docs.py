@@ -119,6 +119,9 @@ def test_every_block_is_run_or_has_a_reason(page):
     for block in blocks(text):
         assert block.kind in RUN or block.kind in SHOWN, f"line {block.line}: a block of an unknown kind"
         assert block.kind != "{eval-rst}" or "code" not in block.text
+        if block.kind == "pycon":
+            wants = "".join(example.want for example in doctest.DocTestParser().get_examples(block.text))
+            assert not re.search(r"\bnp\.\w+", wants), f"line {block.line}: NumPy 1.26 shows its numbers without a name"
     assert not indented_code(text), "code that is only indented has no language: fence it"
     assert not any(">>>" in line for line in prose(text)), "a prompt outside of ```pycon"
 
