@@ -42,8 +42,6 @@ NOT_RUN = {
 }
 """Commands by their beginning, and why they are not run here."""
 
-COMPILED = {"README.md", "docs/tutorial.md"}  # train an MLP
-
 
 def name_of(page):
     return page.relative_to(ROOT).as_posix()
@@ -99,13 +97,8 @@ def at_work(tmp_path, monkeypatch):
 RUN = {"pycon": run_pycon, "python": run_python, "bash": run_bash}
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=name_of(page), marks=[pytest.mark.compiled] if name_of(page) in COMPILED else [])
-        for page in PAGES
-    ],
-)
+@pytest.mark.compiled
+@ALL
 def test_every_block_runs(page, at_work):
     names = {"__name__": "__main__"}
     for block in blocks(page.read_text()):
@@ -188,6 +181,7 @@ def check_head(names):
 NEEDED = sorted({(name_of(page), b.needs) for page in PAGES for b in blocks(page.read_text()) if b.needs})
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("page", "needs"), NEEDED)
 def test_every_block_that_needs_a_framework_runs(page, needs, at_work, monkeypatch):
     pytest.importorskip(needs, reason=f"{needs} is not installed: tox -e frameworks")
