@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # pictures and extensions; refrm, where it is not installed
+sys.path.insert(0, str(HERE))  # the pictures and the extensions
+sys.path.append(str(HERE.parent))  # refrm, where it is not installed
 
 import pictures  # noqa: E402
 
