@@ -22,7 +22,6 @@ ALL = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_
 
 SHOWN = {
     "text": "a form or a formula, nothing to run",
-    "{math}": "a formula",
     "{literalinclude}": "docs/pins.py holds it",
     "{toctree}": "the site's build resolves it",
     "{include}": "the site's build resolves it",
