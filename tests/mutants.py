@@ -49,6 +49,31 @@ class OneSided(Wrong):
 
 
 @dataclass(frozen=True)
+class QuadraticForm(Wrong):
+    """mean (a*r_w^2 + 2*b*r_w*r_l + c*r_l^2): right as a form, wrong as the term unless a = b = c (T4)."""
+
+    a: float
+    b: float
+    c: float
+
+    def _jet(self, r_w, r_l, of):
+        a, b, c, one = self.a, self.b, self.c, np.ones_like(r_w)
+        value = a * r_w * r_w + 2 * b * r_w * r_l + c * r_l * r_l
+        return Jet(value, 2 * (a * r_w + b * r_l), 2 * (b * r_w + c * r_l), 2 * a * one, 2 * b * one, 2 * c * one)
+
+
+@dataclass(frozen=True)
+class SoftSum(Wrong):
+    """mean (sqrt(1 + s^2) - 1): no quadratic form, but a function of s alone (T4)."""
+
+    def _jet(self, r_w, r_l, of):
+        s = r_w + r_l
+        root = np.sqrt(1 + s * s)
+        slope, bend = s / root, 1 / root**3
+        return Jet(s * s / (1 + root), slope, slope, bend, bend, bend)
+
+
+@dataclass(frozen=True)
 class NormalisedArgument(Wrong):
     """softplus(-d/sqrt(r_w^2 + r_l^2)): the normalised argument of RM-Robustness; gradient as for the plain loss."""
 
@@ -101,6 +126,26 @@ class DetachedCurvature(Wrong):
 
 
 @dataclass(frozen=True)
+class SmoothingFlipped(Wrong):
+    """The smoothed loss with eps and 1 - eps exchanged: smallest where the rejected response wins."""
+
+    eps: float
+
+    def _jet(self, r_w, r_l, of):
+        return bradley_terry(r_w, r_l, 0.0, 1 - self.eps)
+
+
+@dataclass(frozen=True)
+class SmoothingIgnored(Wrong):
+    """The smoothed loss without its smoothing: no margin is best."""
+
+    eps: float
+
+    def _jet(self, r_w, r_l, of):
+        return bradley_terry(r_w, r_l, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class SummedBatch(Term):
     """(sum s)^2/N: the sum-to-zero penalty whose size grows with the batch (RM-Robustness)."""
 
@@ -111,6 +156,32 @@ class SummedBatch(Term):
             np.full_like(r_w, 2 * total / r_w.size),
             np.full_like(r_w, 2 * total / r_w.size),
         )
+
+
+def centred_by_the_sum(r_w, r_l):
+    """Subtracts mean s, twice the mean score."""
+    return r_w - np.mean(r_w + r_l), r_l - np.mean(r_w + r_l)
+
+
+def centred_by_the_chosen(r_w, r_l):
+    """Subtracts the mean of the chosen scores only."""
+    return r_w - np.mean(r_w), r_l - np.mean(r_w)
+
+
+def centred_apart(r_w, r_l):
+    """Subtracts from either side its own mean: the mean margin is gone."""
+    return r_w - np.mean(r_w), r_l - np.mean(r_l)
+
+
+def bfloat16_cut_off(a, b):
+    """The sum of float32 arrays as bfloat16, by dropping 16 bits: it rounds towards zero, and costs twice as much."""
+    return ((a + b).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def standardised(r_w, r_l):
+    """Divides by the standard deviation as well, as the normalisation of rewards does: the probabilities change."""
+    both = np.concatenate([r_w, r_l])
+    return (r_w - both.mean()) / both.std(), (r_l - both.mean()) / both.std()
 
 
 class ForgetsRejected(Linear):

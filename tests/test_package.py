@@ -15,7 +15,7 @@ import refrm
 
 PACKAGE = Path(refrm.__file__).parent
 FILES = {path.stem: [path] for path in PACKAGE.glob("*.py")}
-FILES |= {name: sorted((PACKAGE / name).glob("*.py")) for name in ("kernels", "oracle")}
+FILES |= {name: sorted((PACKAGE / name).glob("*.py")) for name in ("kernels", "oracle", "theorems")}
 MODULES = {name: ast.parse("\n".join(path.read_text() for path in paths)) for name, paths in FILES.items()}
 
 # What each module may import of the package, at any level of nesting.

@@ -12,7 +12,7 @@ from refrm.oracle import MISTAKES
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
-RESULTS = json.loads((ROOT / "docs" / "peers.json").read_text())
+RESULTS = json.loads((ROOT / "docs" / "reference" / "peers.json").read_text())
 FINDINGS = [(peer, finding) for peer in RESULTS for finding in peer["findings"]]
 
 
@@ -33,7 +33,7 @@ def pins() -> dict[str, str]:
 
 
 def test_the_page_is_that_of_the_results(module):
-    assert (ROOT / "docs" / "peers.md").read_text() == module("page").render(RESULTS)
+    assert (ROOT / "docs" / "reference" / "peers.md").read_text() == module("page").render(RESULTS)
 
 
 def test_every_peer_is_judged_at_its_pinned_version(module):

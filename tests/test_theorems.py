@@ -1,8 +1,11 @@
 """The theorems as properties: each holds on refrm for every drawn input, and rejects the mutants named beside it."""
 
+from functools import partial
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutants import (
     DetachedCurvature,
@@ -14,9 +17,18 @@ from mutants import (
     MissingLog,
     NormalisedArgument,
     OneSided,
+    QuadraticForm,
+    SmoothingFlipped,
+    SmoothingIgnored,
+    SoftSum,
     SquaredDifference,
     SummedBatch,
     WrongSlopeSign,
+    bfloat16_cut_off,
+    centred_apart,
+    centred_by_the_chosen,
+    centred_by_the_sum,
+    standardised,
 )
 
 from refrm import (
@@ -37,6 +49,8 @@ from refrm import (
     minimize,
 )
 from refrm import theorems as t
+from refrm.geometry import separating_direction
+from refrm.spec import sigmoid
 from refrm.testing import score_pairs
 from refrm.theorems import PAIRWISE, U
 
@@ -217,6 +231,105 @@ def test_t3_rejects(mutant):
     assert not t.decoupling(PAIRWISE, mutant, *EXAMPLE).holds
 
 
+# --- T4: uniqueness of the term ------------------------------------------------------------------------------------
+
+
+@BACKENDS
+@given(moderate, coefs)
+def test_t4_uniqueness(backend, pair, coef):
+    assert t.uniqueness(On(coef * SquaredSum(), backend), *pair).holds
+
+
+whole = st.integers(-9, 9).map(float)
+
+
+@given(whole, whole, whole)
+def test_t4_hypotheses_and_conclusion_are_one(a, b, c):
+    # Whole numbers: nothing rounds. Exchange and (1, -1) are the hypotheses; (1, 0) and (0, 1) show the form.
+    form, one, zero = QuadraticForm(a, b, c), np.ones(1), np.zeros(1)
+    symmetric = form.value([3.0], [1.0]) == form.value([1.0], [3.0])
+    assert (symmetric and form.value(one, -one) == 0) is (a == b == c)
+    verdict = t.uniqueness(form, *EXAMPLE)
+    assert verdict.holds is (a == b == c)
+    assert t.function_of_sum(form, *EXAMPLE, 0.5).holds is (a == b == c)
+    # What the proof says of any form: Q(r) = Q(s/2, s/2) + (Q(r_w, r_l) - Q(r_l, r_w))/2 + Q(d/2, -d/2).
+    for r_w, r_l in ((one, zero), (zero, one), (4 * one, -2 * one)):
+        s, d = (r_w + r_l) / 2, (r_w - r_l) / 2
+        swapped = (form.value(r_w, r_l) - form.value(r_l, r_w)) / 2
+        assert form.value(r_w, r_l) == form.value(s, s) + swapped + form.value(d, -d)
+
+
+@pytest.mark.parametrize("penalty", [SquaredSum(), SumToZero(), SoftSum()])
+@given(score_pairs(max_magnitude=1e3), st.floats(-1e3, 1e3))
+def test_t4_function_of_sum(penalty, pair, move):
+    assert t.function_of_sum(penalty, *pair, move).holds
+
+
+@given(st.integers(2, 5), coefs, coefs, coefs)
+def test_t4_three_numbers_are_every_penalty(n, on_d, on_s, on_mean):
+    loss = on_d * SumOfSquares() + on_s * SquaredSum() + on_mean * SumToZero()
+    assert t.pair_form(loss, n).holds
+    # a*mean d^2 + b*mean s^2 + c*(mean s)^2 with the numbers of the loss is the loss. 8 roundings of each term.
+    (a, b, c), (w, v) = loss.penalty, (np.linspace(-1, 2, n), np.linspace(0.5, -3, n) ** 2)
+    parts = a * np.mean((w - v) ** 2), b * np.mean((w + v) ** 2), c * np.mean(w + v) ** 2
+    assert abs(loss.value(w, v) - sum(parts)) <= 8 * U * (n + 4) * sum(parts)
+
+
+@given(st.integers(2, 6), whole, whole)
+def test_t4_k_responses(k, a, b):
+    def gradient(r):
+        return 2 * a * r + 2 * b * r.sum()
+
+    assert t.responses_form(gradient, k).holds is (a == 0)
+
+
+def test_t4_two_responses_are_a_pair():
+    def gradient(r):
+        return np.concatenate(SquaredSum().value_and_grad(r[:1], r[1:])[1:])
+
+    assert t.responses_form(gradient, 2).holds
+
+
+@given(st.integers(2, 5), st.integers(0, 2**32 - 1), st.booleans())
+def test_t4_invariant_forms_are_two_numbers(k, seed, make_invariant):
+    # The mean over all orders of the responses is invariant, and it is a*I + b*11' exactly in whole numbers.
+    form = np.random.default_rng(seed).integers(-3, 4, (k, k))
+    form = form + form.T
+    if make_invariant:
+        form = sum(form[np.ix_(p, p)] for p in map(list, permutations(range(k))))
+    invariant = all((form[np.ix_(p, p)] == form).all() for p in map(list, permutations(range(k))))
+    b = form[0, 1]
+    assert invariant is bool((form == (form[0, 0] - b) * np.eye(k) + b).all())
+    assert invariant or not make_invariant
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), OneSided(), HalvedGradient()])
+def test_t4_rejects(mutant):
+    assert t.uniqueness(SquaredSum(), *EXAMPLE).holds
+    assert not t.uniqueness(mutant, *EXAMPLE).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), OneSided()])
+def test_t4_rejects_penalties_that_see_the_margin(mutant):
+    assert not t.function_of_sum(mutant, *EXAMPLE, 0.5).holds
+
+
+def test_t4_rejects_a_form_that_tells_the_sides_apart():
+    assert not t.pair_form(OneSided(), 3).holds
+    assert t.pair_form(SummedBatch(), 3).holds  # wrong in its factor, of this form nevertheless
+
+
+@given(st.integers(2, 6))
+def test_t4_rejects_the_term_summed_over_all_pairs_of_k_responses(k):
+    def gradient(r):
+        return sum(2 * (r[i] + r[j]) * (np.eye(k)[i] + np.eye(k)[j]) for i, j in combinations(range(k), 2))
+
+    # It is (k - 2)*sum r^2 + (sum r)^2: from three responses on it pulls on the margins.
+    assert t.responses_form(gradient, k).holds is (k == 2)
+    pulled = gradient(np.arange(k, dtype=float))
+    assert (np.diff(pulled) == 2 * (k - 2)).all()
+
+
 # --- T5: free scores ---------------------------------------------------------------------------------------------
 
 
@@ -239,6 +352,17 @@ def test_t5_rejects(mutant):
     assert not t.free_dynamics(mutant, 0.5, *EXAMPLE, 0.05, 50).holds
 
 
+@given(st.integers(1, 48), st.integers(-3, 3), st.sampled_from([1, 2, 4]))
+def test_t5_contracts_iff_the_step_is_below_n_over_2_lambda(sixteenths, exponent, n):
+    # Every number is dyadic and short: nothing rounds.
+    coef, s = 2.0**exponent, np.arange(1.0, n + 1)
+    lr = sixteenths / 16 * n / (2 * coef)
+    _, g_w, g_l = (coef * SquaredSum()).value_and_grad(s, 0 * s)
+    after = s - lr * (g_w + g_l)
+    assert bool((np.abs(after) < s).all()) is (sixteenths < 16)
+    assert bool((np.abs(after) > s).all()) is (sixteenths > 16)
+
+
 # --- T6: why scores drift ----------------------------------------------------------------------------------------
 
 
@@ -248,6 +372,18 @@ def test_t6_drift(problem, margin):
     weight = rng.random(len(chosen)) + 0.1
     objective = Objective(Linear(chosen.shape[1]), BradleyTerry(margin), chosen, rejected, weight)
     assert t.drift(objective, rng.standard_normal(chosen.shape[1]), margin).holds
+
+
+@given(score_pairs(max_magnitude=10.0, max_size=5), margins)
+def test_t6_free_scores_do_not_drift(pair, margin):
+    # Scores as parameters are a linear model with one feature for each response; nothing is shared, and nothing moves.
+    n = len(pair[0])
+    unit = np.eye(2 * n)
+    objective = Objective(Linear(2 * n), BradleyTerry(margin), unit[:n], unit[n:])
+    theta = np.concatenate(pair)
+    assert t.drift(objective, theta, margin).holds
+    _, grad = objective.value_and_grad(theta)
+    assert (grad[:n] + grad[n:] == 0).all()
 
 
 def test_t6_rejects_a_penalised_loss():
@@ -288,6 +424,25 @@ def test_t7_bounded_mean_along_gradient_descent(problem, coef):
     assert np.all(np.diff(values) <= 64 * U * values[0])  # monotone for this step
 
 
+@given(problems(), coefs, margins, smoothings, st.booleans())
+def test_t7_descent(problem, coef, margin, smoothing, bias):
+    chosen, rejected, rng = problem
+    loss, weight = BradleyTerry(margin, smoothing) + coef * SquaredSum(), rng.random(len(chosen)) + 0.1
+    objective = Objective(Linear(chosen.shape[1], bias), loss, chosen, rejected, weight)
+    assert t.descent(objective, rng.standard_normal(objective.model.n_params), coef).holds
+
+
+@given(problems(), coefs)
+def test_t7_from_zero_scores_the_bound_is_log_2(problem, coef):
+    chosen, rejected, _ = problem
+    objective = Objective(Linear(chosen.shape[1]), PAIRWISE + coef * SquaredSum(), chosen, rejected)
+    theta = np.zeros(chosen.shape[1])
+    assert abs(objective.value(theta) - np.log(2)) <= 4 * U
+    for _ in range(5):
+        theta = theta - objective.value_and_grad(theta)[1] / t.step_bound(objective, coef)
+        assert t.bounded_mean(np.add(*objective.scores(theta)), np.log(2), coef).holds
+
+
 def test_t7_bounded_mean_along_lbfgs_of_an_mlp():
     data = make_pairs(60, 5, shared=3.0)
     for seed in range(3):
@@ -304,6 +459,14 @@ def test_t7_rejects(mutant):
         objective = Objective(Linear(5), loss, data.chosen, data.rejected)
         lr = 1 / t.step_bound(Objective(Linear(5), PAIRWISE, data.chosen, data.rejected), 0.1)
         assert along(objective, SGD(lr=lr, batch_size=60, steps=2000), 0.1, record_every=100)[1] is ok
+
+
+@pytest.mark.parametrize("mutant", [WrongSlopeSign(), DetachedRejected()])
+def test_t7_rejects_a_gradient_that_does_not_descend(mutant):
+    data = make_pairs(60, 5, shared=3.0)
+    for loss, ok in ((PAIRWISE, True), (mutant, False)):
+        objective = Objective(Linear(5), loss + 0.1 * SquaredSum(), data.chosen, data.rejected)
+        assert t.descent(objective, np.zeros(5), 0.1).holds is ok
 
 
 # --- T8: bounded mean, at rest -----------------------------------------------------------------------------------
@@ -331,6 +494,43 @@ def test_t8_universal_bound_mlp(problem, coef, activation, head_bias):
     assert t.universal_bound(objective, rng.standard_normal(model.n_params), coef, head).holds
     result = minimize(objective, LBFGS(max_iter=40), seed=1, record_every=40)
     assert t.universal_bound(objective, result.theta, coef, head).holds
+
+
+@settings(max_examples=40)
+@given(problems(), coefs, smoothings, st.data())
+def test_t8_with_label_smoothing_and_a_margin_for_each_pair(problem, coef, smoothing, data):
+    chosen, rejected, rng = problem
+    margin = np.array(data.draw(st.lists(margins, min_size=len(chosen), max_size=len(chosen))))
+    weight = rng.random(len(chosen)) + 0.1
+    loss = BradleyTerry(margin, smoothing) + coef * SquaredSum()
+    objective, head = Objective(Linear(chosen.shape[1]), loss, chosen, rejected, weight), slice(chosen.shape[1])
+    assert t.universal_bound(objective, rng.standard_normal(chosen.shape[1]), coef, head, margin, smoothing).holds
+    result = minimize(objective, Newton(max_iter=30), record_every=30)
+    assert t.universal_bound(objective, result.theta, coef, head, margin, smoothing).holds
+
+
+@given(st.floats(-30, 30), smoothings, st.floats(-60, 60))
+def test_t8_no_margin_has_more_force_than_the_resting_one(margin, smoothing, d):
+    # d*(sigma(m - d) - eps), its slope 1 + |m - d|/4 or less, and 8 roundings of each factor.
+    force = d * (sigmoid(margin - d) - smoothing)
+    assert force <= t.resting_force(margin, smoothing) + 8 * U * (1 + abs(d)) * (1 + abs(margin) + abs(d))
+    if margin >= 0:
+        # Smoothing lowers it. It is reached at 0 <= d <= 1 + W(exp(margin - 1)) <= 2 + margin; roundings as above.
+        assert t.resting_force(margin, smoothing) <= t.resting_force(margin) + 8 * U * (2 + margin) ** 2
+
+
+def test_t8_weight_decay_only_lowers_the_bound():
+    data = make_pairs(60, 5, shared=2.0)
+    objective = Objective(Linear(5), PAIRWISE + 0.1 * SquaredSum(), data.chosen, data.rejected)
+    steep, decay, start = t.step_bound(objective, 0.1) + 0.1, 0.1, np.ones(5)
+    solver = SGD(lr=1 / steep, batch_size=60, steps=2000, weight_decay=decay)
+    theta = minimize(objective, solver, theta=start, record_every=2000).theta
+    _, grad = objective.value_and_grad(theta)
+    # Every step shrinks the distance to rest by 1 - decay/steep, and the force there is at most steep times it.
+    left = steep * 2 * np.linalg.norm(start - theta) * (1 - decay / steep) ** 2000
+    assert np.linalg.norm(grad + decay * theta) <= left <= 1e-6
+    assert theta @ grad < 0 and t.universal_bound(objective, theta, 0.1, slice(5)).holds
+    assert np.mean(np.add(*objective.scores(theta)) ** 2) <= t.W_1_E / (2 * 0.1)
 
 
 def test_t8_the_constant_and_that_it_is_attained():
@@ -404,6 +604,70 @@ def test_t9_free_shifts_are_components(items, games, seed):
     assert not t.free_shifts(Objective(Linear(items), PAIRWISE + 0.1 * SquaredSum(), *pairs), count).holds
 
 
+@st.composite
+def comparisons(draw):
+    """Items, and winners and losers of some games between different items."""
+    items = draw(st.integers(2, 7))
+    game = st.lists(st.integers(0, items - 1), min_size=2, max_size=2, unique=True)
+    won, lost = np.array(draw(st.lists(game, min_size=1, max_size=9))).T
+    return items, won, lost
+
+
+def two_colours(items, won, lost):
+    """The components as lists of items, each with its two colours, or None where it is not bipartite."""
+    found, left = [], set(range(items))
+    while left:
+        colour, queue, proper = {min(left): 0}, [min(left)], True
+        while queue:
+            item = queue.pop()
+            for other in {*lost[won == item], *won[lost == item]}:
+                if other not in colour:
+                    colour[other] = 1 - colour[item]
+                    queue.append(other)
+                proper &= colour[other] != colour[item]
+        found.append((sorted(colour), colour if proper else None))
+        left -= set(colour)
+    return found
+
+
+@given(comparisons(), coefs)
+def test_t9_the_signless_laplacian_is_singular_on_bipartite_components(games, coef):
+    items, won, lost = games
+    objective = Objective(Linear(items), coef * SquaredSum(), np.eye(items)[won], np.eye(items)[lost])
+    bipartite = sum(colour is not None for _, colour in two_colours(*games))
+    assert t.signless_laplacian(objective, coef, bipartite).holds
+    if bipartite < items:
+        assert not t.signless_laplacian(objective, coef, bipartite + 1).holds
+
+
+@pytest.mark.parametrize("mutant", [SquaredDifference(), SumOfSquares(), MinusSquaredSum()])
+def test_t9_rejects_other_laplacians(mutant):
+    triangle = np.eye(3), np.eye(3)[[1, 2, 0]]
+    for penalty, ok in ((SquaredSum(), True), (mutant, False)):
+        assert t.signless_laplacian(Objective(Linear(3), penalty, *triangle), 1.0, 0).holds is ok
+
+
+@given(comparisons())
+def test_t9_when_items_have_a_minimiser(games):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    items, won, lost = games
+    pairs = np.eye(items)[won], np.eye(items)[lost]
+    beats = coo_array((np.ones(len(won)), (won, lost)), (items, items))
+    strong, weak = (connected_components(beats, connection=kind)[0] for kind in ("strong", "weak"))
+    one_sided = any(
+        colour is not None and len(component) > 1 and len({colour[w] for w in won if w in colour}) == 1
+        for component, colour in two_colours(*games)
+    )
+    for loss, exists in (
+        (PAIRWISE, strong == weak),  # everyone can be reached from everyone along wins (Zermelo, Ford)
+        (PAIRWISE + 0.1 * SquaredSum(), not one_sided),  # no bipartite component in which one side wins every game
+        (BradleyTerry(0, 0.1), True),
+    ):
+        assert (separating_direction(Objective(Linear(items), loss, *pairs)) is None) is exists
+
+
 def test_t9_one_minimiser_from_anywhere_with_the_term():
     season = load_baseball()
     for coef, undetermined in ((0.0, 1), (0.01, 0)):
@@ -449,6 +713,40 @@ def test_t10_rejects_the_right_sign_and_refrm_refuses_the_wrong_one():
     assert np.all(np.diff(values) < 0) and values[-1] < -1e9
 
 
+# --- T11: centring afterwards ------------------------------------------------------------------------------------
+
+
+@given(moderate)
+def test_t11_centring_by_one_constant_keeps_margins_and_spread(pair):
+    assert t.centring(t.centred, *pair).holds
+
+
+@given(moderate)
+def test_t11_centring_pair_by_pair_leaves_no_sum(pair):
+    assert t.centring(partial(t.centred, per_pair=True), *pair, per_pair=True).holds
+
+
+@given(score_pairs(max_magnitude=1e3), st.floats(-1e3, 1e3))
+def test_t11_no_other_constant_leaves_less(pair, other):
+    # mean (s - 2c)^2 = mean s^2 - 4c mean s + 4c^2. After centring |mean s| is at most the bound of `centring`, which
+    # through 4c costs 8(n + 4)u of this size; the rounded scores, sums, squares and means cost less than as much again.
+    w, v = t.centred(*pair)
+    least, more = (SquaredSum().value(w - c, v - c) for c in (0.0, other))
+    size = np.mean((np.abs(w) + np.abs(v) + 2 * abs(other)) ** 2) + np.mean(np.abs(pair[0]) + np.abs(pair[1])) ** 2
+    assert abs(more - least - 4 * other * other) <= 16 * (len(w) + 4) * U * size + 2.0**-1070
+
+
+@pytest.mark.parametrize("mutant", [centred_by_the_sum, centred_by_the_chosen, centred_apart, standardised])
+def test_t11_rejects(mutant):
+    assert t.centring(t.centred, *EXAMPLE).holds
+    assert not t.centring(mutant, *EXAMPLE).holds
+
+
+def test_t11_rejects_one_way_of_centring_for_the_other():
+    assert not t.centring(partial(t.centred, per_pair=True), *EXAMPLE).holds  # the spread has gone
+    assert not t.centring(t.centred, *EXAMPLE, per_pair=True).holds  # the spread has stayed
+
+
 # --- T12: batch-wise sum-to-zero ---------------------------------------------------------------------------------
 
 
@@ -484,6 +782,30 @@ def test_t13_shift_cost_float16(data):
     assert t.shift_cost(w, v, data.draw(st.floats(-1000, 1000, width=16)), 2.0**-11).holds
 
 
+def bfloat16(a, b):
+    """The sum of float32 arrays as bfloat16, to nearest, ties to even; for sums that float32 has exactly."""
+    bits = (a + b).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(
+        np.float32
+    )
+
+
+# Multiples of 1/8 up to 31: numbers of bfloat16, whose sums with whole numbers up to 2^20 float32 has exactly.
+eighths = st.lists(st.integers(-248, 248), min_size=3, max_size=3).map(lambda k: np.array(k, np.float32) / 8)
+
+
+@given(eighths, eighths, st.integers(0, 20), st.integers(128, 255))
+def test_t13_shift_cost_bfloat16(w, v, exponent, significand):
+    w, v = (bfloat16(x, np.zeros_like(x)) for x in (w, v))
+    assert t.shift_cost(w, v, significand * 2.0 ** (exponent - 7), 2.0**-8, bfloat16).holds
+
+
+def test_t13_rejects_bfloat16_that_is_cut_off():
+    w, v = np.array([1.75], np.float32), np.array([-256.0], np.float32)  # 257.75 is cut to 256, and should be 258
+    assert t.shift_cost(w, v, 256.0, 2.0**-8, bfloat16).holds
+    assert not t.shift_cost(w, v, 256.0, 2.0**-8, bfloat16_cut_off).holds
+
+
 def test_t13_rejects_exact_invariance_and_half_the_cost():
     # +0.1 and -0.1 around 1000 in float16, whose spacing there is 1/2: the margin 0.2 becomes 0.
     w, v = np.array([0.1, 0.3], np.float16), np.array([-0.1, -0.2], np.float16)
@@ -495,13 +817,27 @@ def test_t13_rejects_exact_invariance_and_half_the_cost():
 # --- T14: smoothed labels bound the margin -------------------------------------------------------------------------
 
 
+@BACKENDS
 @given(st.floats(1e-6, 0.49), margins)
-def test_t14_smallest_at_log_odds(smoothing, margin):
-    loss, best = BradleyTerry(margin, smoothing), margin + np.log((1 - smoothing) / smoothing)
-    _, slope, _ = loss.value_and_grad([best], [0.0])
-    # The slope vanishes up to the rounding of its argument, which is 1/4-Lipschitz, and of the two terms of size eps.
-    assert abs(slope[0]) <= U * (2 * abs(best) + abs(margin) + 4)
-    assert loss.value([best], [0.0]) < min(loss.value([best + 1], [0.0]), loss.value([best - 1], [0.0]))
+def test_t14_smallest_at_log_odds(backend, smoothing, margin):
+    assert t.smoothed_minimum(On(BradleyTerry(margin, smoothing), backend), smoothing, margin).holds
+
+
+@pytest.mark.parametrize("mutant", [SmoothingFlipped, SmoothingIgnored])
+def test_t14_rejects(mutant):
+    assert t.smoothed_minimum(BradleyTerry(0, 0.1), 0.1).holds
+    assert not t.smoothed_minimum(mutant(0.1), 0.1).holds
+
+
+@given(problems(), st.floats(0.01, 0.4), coefs)
+def test_t14_bounds_every_margin_also_where_the_term_sees_nothing(problem, smoothing, coef):
+    # Antisymmetric features, separable or not. Wherever J <= J0, mean |d| <= J0/eps; from zero scores J0 = log 2.
+    chosen, _, _ = problem
+    loss = BradleyTerry(0, smoothing) + coef * SquaredSum()
+    result = minimize(Objective(Linear(chosen.shape[1]), loss, chosen, -chosen), Newton(), record_every=1000)
+    r_w, r_l = Objective(Linear(chosen.shape[1]), loss, chosen, -chosen).scores(result.theta)
+    assert result.stop == "converged"
+    assert np.mean(np.abs(r_w - r_l)) <= np.log(2) / smoothing * (1 + 8 * U)
 
 
 def test_t14_without_smoothing_no_margin_is_best():

@@ -67,7 +67,7 @@ PHI = {
 
 
 def reward(model, theta, x):
-    """The score of one feature vector; theta as docs/vectors.md lays it out."""
+    """The score of one feature vector; theta as docs/reference/vectors.md lays it out."""
     rest, widths = list(theta), [*model["hidden"], 1]
     for k, n in enumerate(widths):
         weight = [[rest.pop(0) for _ in range(n)] for _ in x]

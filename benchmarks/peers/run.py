@@ -1,4 +1,4 @@
-"""Judge public implementations of the loss and write docs/peers.json and docs/peers.md: ``tox -e peers``.
+"""Judge public implementations of the loss and write docs/reference/peers.json and docs/reference/peers.md: ``tox -e peers``.
 
 The peers' dependencies conflict, so that there are three environments, built here from pinned requirements: NAME.txt
 with its dependencies, then NAME-alone.txt without. Every adapter runs in a process of its own, without a GPU and
@@ -118,8 +118,8 @@ def main() -> None:
         return
     from page import render
 
-    (ROOT / "docs" / "peers.json").write_text(text)
-    (ROOT / "docs" / "peers.md").write_text(render(results))
+    (ROOT / "docs" / "reference" / "peers.json").write_text(text)
+    (ROOT / "docs" / "reference" / "peers.md").write_text(render(results))
 
 
 if __name__ == "__main__":

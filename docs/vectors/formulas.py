@@ -1,6 +1,6 @@
 """The formulas of the test vectors over an arithmetic ``a`` of `balls`: losses, penalties, models, trainings.
 
-Written from docs/conventions.md and docs/theorems.md, not from refrm's code, which the vectors are to judge.
+Written from docs/reference/conventions.md and docs/theorems/, not from refrm's code, which the vectors are to judge.
 """
 
 from flint import arb

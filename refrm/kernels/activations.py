@@ -1,8 +1,8 @@
 """The activations of `refrm.MLP` with their derivatives, branch-free, so that loops over them run in wide registers.
 
 The arithmetic is float64; float32 results are rounded once, at the store. For every finite z, relative to the exact
-value and in units of u = 2^-53: tanh 6, gelu 12, softplus 5; their derivatives 9, 12 (of the sum of its two terms'
-sizes) and 4. A tail below exp(-700) may be 0. `docs/numerics.md` has the derivation.
+value and in units of u = 2^-53: tanh 6, gelu 14, softplus 5; their derivatives 9, 14 (of the sum of its two terms'
+sizes) and 4. A tail below exp(-700) may be 0. `docs/theorems/numerics.md` has the derivation.
 """
 
 import numpy as np

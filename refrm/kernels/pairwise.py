@@ -1,7 +1,7 @@
 """The loss terms of `refrm.spec` for arrays of pairs, and whole losses in one pass.
 
 Arrays come in C-contiguous, as float64 or float32, checked by the caller. The arithmetic is float64; float32 results
-are rounded once, at the store. A mean over N pairs adds at most 2 ulp, for any N.
+are rounded once, at the store. A mean over N pairs adds at most 6u of itself, u = 2^-53, for N up to 2^40.
 """
 
 import math
@@ -102,7 +102,7 @@ def mean_sum(r_w: Array, r_l: Array, share: Array) -> float:
 
 @jit
 def mean(values: Array, weight: Array) -> float:
-    """Compute `refrm.spec.mean`, to 2 ulp for any N."""
+    """Compute `refrm.spec.mean`, to 3 ulp for N up to 2^25."""
     whole = total(weight)
     largest = 0.0
     for i in range(values.size):

@@ -1,7 +1,7 @@
 """The published test vectors: read, converted to arrays, and able to judge a result.
 
-The files are JSON inside the package; docs/vectors.md describes them. Nothing here computes a loss: the expected values
-come from arbitrary precision, and this module only compares with them.
+The files are JSON inside the package; docs/reference/vectors.md describes them. Nothing here computes a loss: the
+expected values come from arbitrary precision, and this module only compares with them.
 """
 
 import json

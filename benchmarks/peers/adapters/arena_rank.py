@@ -48,7 +48,7 @@ PEERS = (
                 "loss, and its gradient in the winner's rating",
                 [0.0, 0.0],
                 [4.248354255291589e-18, -4.248354255291589e-18],
-                "T2, and docs/numerics.md",
+                "T2, and docs/theorems/numerics.md",
                 tail,
             ),
         ),

@@ -95,7 +95,7 @@ PEERS = (
                 "loss",
                 [(softplus(-4) + softplus(0) + softplus(0) + softplus(4)) / 4],
                 [(softplus(-4) + softplus(4)) / 2],
-                "docs/conventions.md, Shapes and dtypes: a margin belongs to its pair",
+                "docs/reference/conventions.md, Shapes and dtypes: a margin belongs to its pair",
                 broadcast,
             ),
             Finding(
@@ -110,7 +110,7 @@ PEERS = (
                 'whether the transformed example has a "margin"',
                 [0.0],
                 [1.0],
-                "docs/conventions.md, Notation: the margin is subtracted inside the sigmoid",
+                "docs/reference/conventions.md, Notation: the margin is subtracted inside the sigmoid",
                 dropped,
             ),
         ),

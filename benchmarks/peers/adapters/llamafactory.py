@@ -54,7 +54,7 @@ PEERS = (
                 "the line of generated_predictions.jsonl",
                 [0.0, 0.0],
                 [0.004, 0.001],
-                "docs/conventions.md, Accuracy of pairs and ties",
+                "docs/reference/conventions.md, Accuracy of pairs and ties",
                 rounded,
             ),
         ),

@@ -44,7 +44,7 @@ PEERS = (
                 "loss, and its gradient in r_w",
                 [float("inf"), float("nan")],
                 [100.0, -1.0],
-                "T2; docs/conventions.md, NaN and infinity",
+                "T2; docs/reference/conventions.md, NaN and infinity",
                 overflow,
             ),
             Finding(

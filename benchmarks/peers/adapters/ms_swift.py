@@ -107,7 +107,7 @@ PEERS = (
                 "center_rewards_loss",
                 [0.16],
                 [],
-                "docs/conventions.md, Sign, factor, reduction",
+                "docs/reference/conventions.md, Sign, factor, reduction",
                 logged,
             ),
         ),

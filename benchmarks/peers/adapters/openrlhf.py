@@ -45,7 +45,7 @@ PEERS = (
                 "loss, and its gradient in r_w",
                 [float("inf"), float("nan")],
                 [100.0, -1.0],
-                "T2; docs/conventions.md, NaN and infinity",
+                "T2; docs/reference/conventions.md, NaN and infinity",
                 overflow,
             ),
             Finding(
@@ -58,7 +58,7 @@ PEERS = (
                 "loss",
                 [0.31326168751822286],
                 [0.6931471805599453],
-                "docs/conventions.md, Notation: the margin is subtracted inside the sigmoid",
+                "docs/reference/conventions.md, Notation: the margin is subtracted inside the sigmoid",
                 margin,
             ),
         ),

@@ -72,7 +72,7 @@ PEERS = (
                 "loss",
                 [float("nan")],
                 [0.31326168751822286],
-                "docs/conventions.md, NaN and infinity: finite scores have a finite loss",
+                "docs/reference/conventions.md, NaN and infinity: finite scores have a finite loss",
                 after_pad,
             ),
         ),
