@@ -49,7 +49,7 @@ def add_rows(x_w: Array, x_l: Array, g_w: Array, g_l: Array, grad: Array) -> Non
 
 @jit
 def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, totals):  # type: ignore[no-untyped-def]
-    """Process parts ``begin`` to ``end - 1``: in grad[part] and totals[part] their sums of the gradient (that of the
+    """Process parts ``begin`` to ``end - 1``: in grad[part] and totals[:, part] their sums of the gradient (that of the
     bias last) and of the loss, s^2 and d^2.
     """
     n, p = x_w.shape
@@ -74,7 +74,7 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
                 add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
             grad[part, p] += g_w.sum() + g_l.sum()
-        add_lanes(lanes, totals[part, : 4 if share is None else 6])
+        add_lanes(lanes, totals[: 4 if share is None else 6, part])
 
 
 def linear_objective(
@@ -90,7 +90,7 @@ def linear_objective(
         r_w, r_l = np.empty(n), np.empty(n)
         score_rows(x_w, x_l, w, bias, r_w, r_l)
         mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
-    grad, totals = np.zeros((PARTS, p + 1)), np.zeros((PARTS, 6))
+    grad, totals = np.zeros((PARTS, p + 1)), np.zeros((6, PARTS))
     threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
     work = (x_w, x_l, w, bias, margin, share, label_smoothing, numbers(scale, coef, mean_s))
     side_by_side(threads, PARTS, lambda begin, end: sweep(*work, begin, end, grad, totals))

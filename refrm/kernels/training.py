@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from refrm.kernels.activations import activate
-from refrm.kernels.compiler import jit, side_by_side
+from refrm.kernels.compiler import copy, jit, side_by_side
 from refrm.kernels.scalar import pair
 from refrm.spec import Array
 
@@ -67,13 +67,6 @@ def score_gradient(r: Array, margin: Array, weight: Array, loss: Loss, g: Array)
 
 
 @jit
-def copy(x: Array, y: Array) -> None:
-    """Copy x to y; assigning to a slice would compile the message of its error as well."""
-    for i in range(y.size):
-        y[i] = x[i]
-
-
-@jit
 def gather(batches: Array, n: int, data: tuple[Array, ...], begin: int, end: int, x: Array, m: Array, w: Array) -> None:
     """Copy pairs ``begin`` to ``end - 1`` of batch n, chosen first, but for those that are there from the last one."""
     x_w, x_l, margin, weight = data
@@ -97,16 +90,9 @@ def layer_forward(z: Array, slope: Array, bias: Array, kind: int) -> None:
 
 
 @jit
-def clear(x: Array) -> None:
-    """Fill x with zeros."""
-    for i in range(x.size):
-        x[i] = 0.0
-
-
-@jit
 def head_backward(g: Array, head: Array, slope: Array, sums: Array) -> None:
     """Multiply the slopes by what arrives from the head, g head', and add up the rows."""
-    clear(sums)
+    sums[:] = 0.0
     for i in range(g.size):
         row, g_i = slope[i], np.float64(g[i])
         for j in range(head.size):
@@ -117,7 +103,7 @@ def head_backward(g: Array, head: Array, slope: Array, sums: Array) -> None:
 @jit
 def layer_backward(arriving: Array, slope: Array, sums: Array) -> None:
     """Multiply the slopes by what arrives from the layer above, and add up the rows."""
-    clear(sums)
+    sums[:] = 0.0
     for i in range(slope.shape[0]):
         row, other = slope[i], arriving[i]
         for j in range(sums.size):
@@ -256,19 +242,9 @@ def call_one(functions: Sequence[Callable[[], None]], index: int, end: int) -> N
 
 
 def descend(
-    theta: Array,
-    first: Array,
-    second: Array,
-    step: int,
-    batches: Array,
-    x_w: Array,
-    x_l: Array,
-    margin: Array,
-    weight: Array,
-    network: tuple[Array, int, bool],
-    loss: Loss,
-    rule: Rule,
-) -> None:
+    theta: Array, first: Array, second: Array, step: int, batches: Array, x_w: Array, x_l: Array, margin: Array,
+    weight: Array, network: tuple[Array, int, bool], loss: Loss, rule: Rule,
+) -> None:  # fmt: skip
     """Take one optimiser step for each row of ``batches`` (indices of pairs), in place, from step number ``step``
     on, on as many threads as ``numba.get_num_threads()`` says where that pays.
     """
