@@ -14,7 +14,8 @@ from refrm.kernels.scalar import LOG2E, ROUND
 from refrm.spec import Array
 
 REACH = 128.0  # up to here, rounding d = r_w - r_l changes exp(-|d|) by at most 2^-46
-SURE = 2.0**-44  # more than the relative error of sigma(-d) here, 2^-44.9, and that of `block` together
+# More than the relative error of sigma(-d) here, 2^-44.9, and that of `block` together.
+NEAR, FAR = -(1.0 - 2.0**-44), -(1.0 + 2.0**-44)
 # Minimax polynomial, docs/coefficients.py: 2^r to 2^-46.
 EXP2 = (
     *(1.0000000000000127, 0.693147180559871, 0.2402265069564965, 0.055504108668685555, 0.009618129192067988),
@@ -94,8 +95,7 @@ def narrow_block(r_w, r_l, coef, g_w, g_l, work):  # type: ignore[no-untyped-def
     c_pair, _, c_s, _, pull = coef
     e, s = work[3, : r_w.size], work[4, : r_w.size]
     largest, linear, square = exponentials(r_w, r_l, e, s)
-    near, far = -c_pair * (1.0 - SURE), -c_pair * (1.0 + SURE)
-    unsure, product = gradients(r_w, r_l, e, s, near, far, 2.0 * c_s, pull, g_w, g_l)
+    unsure, product = gradients(r_w, r_l, e, s, NEAR * c_pair, FAR * c_pair, 2.0 * c_s, pull, g_w, g_l)
     if unsure != 0 or largest >= bits(REACH):
         return False
     if product > 2.0:

@@ -11,9 +11,9 @@ arithmetic is float64, but for BLAS; float32 results are rounded once, at the st
 """
 
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numba
 import numpy as np
@@ -184,21 +184,18 @@ def sweep(
     rows = g.size
     for block in range(begin, end):
         i = block * per
-        k = per if per < items - i else items - i
+        k, at = per if per < items - i else items - i, q + i * fan_in
         if what == GATHER:
             gather(batches, n, data, i, i + k, matrix(a, 0, rows, data[0].shape[1]), m, w)
         elif what == FORWARD:
-            at = q + rows * fan_in + i * width
+            z = q + rows * fan_in + i * width
             bias = theta[p + fan_in * width : p + fan_in * width + width]
-            layer_forward(matrix(a, at, k, width), matrix(slope, at, k, width), bias, kind)
+            layer_forward(matrix(a, z, k, width), matrix(slope, z, k, width), bias, kind)
         elif what == HEAD:
-            head_backward(
-                g[i : i + k], theta[p : p + fan_in], matrix(slope, q + i * fan_in, k, fan_in), sums[block, :fan_in]
-            )
+            head_backward(g[i : i + k], theta[p : p + fan_in], matrix(slope, at, k, fan_in), sums[block, :fan_in])
         elif what == BACKWARD:
-            layer_backward(
-                matrix(arriving, i * fan_in, k, fan_in), matrix(slope, q + i * fan_in, k, fan_in), sums[block, :fan_in]
-            )
+            above = matrix(arriving, i * fan_in, k, fan_in)
+            layer_backward(above, matrix(slope, at, k, fan_in), sums[block, :fan_in])
         elif rule[0]:
             adam(theta[i : i + k], grad[i : i + k], first[i : i + k], second[i : i + k], step + n + 1, rule)
         else:
@@ -236,9 +233,9 @@ def plan(widths: Array, pairs: int, parameters: int) -> Array:
     return np.array([(what, items, max(1, BLOCK // width), *layer) for what, items, width, *layer in stages])
 
 
-def call_one(functions: Sequence[Callable[[], None]], index: int, end: int) -> None:
-    """Call one of the functions."""
-    functions[index]()
+def one_share(here: tuple[tuple[int, int], Array], shares: int, task: tuple[Any, ...], share: int, end: int) -> None:
+    """Run one of the shares of a stage's pass."""
+    run(*here, False, share, shares, *task)
 
 
 def descend(
@@ -267,5 +264,4 @@ def descend(
         for k in range(len(stages)):
             here = (n, n + 1), stages[k : k + 1]
             run(*here, True, 0, 0, *task)
-            passes = [partial(run, *here, False, share, threads, *task) for share in range(threads)]
-            side_by_side(threads, threads, partial(call_one, passes))
+            side_by_side(threads, threads, partial(one_share, here, threads, task))
