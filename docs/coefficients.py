@@ -4,6 +4,7 @@ Run ``python docs/coefficients.py`` to print them; `tests/test_kernels.py` compa
 
 exp: q(r) ~ (exp(r) - 1 - r)/r^2 on |r| <= log(2)/2, the error r^2*dq weighed relative to exp(r).
 log: R(z) ~ (2*artanh(s)/s - 2)/z, z = s^2, on 0 <= s <= 3 - 2*sqrt(2), the error z*dR weighed relative to 2.
+exp2: p(r) ~ 2^r on |r| <= 1/2, the error weighed relative to 2^r; all coefficients free.
 mills: q(u) ~ (t + 5)*exp(t^2/2)*Phi(-t), u = (t - 5)/(t + 5), on 0 <= t <= sqrt(1400), the error weighed relative to q.
 """
 
@@ -59,6 +60,12 @@ def log_polynomial(degree):
     return remez(r, lambda z: z / 2 + MP.mpf(10) ** -12, MP.mpf(0), high, degree)
 
 
+def exp2_polynomial(degree):
+    """Return the coefficients of p and its relative error."""
+    high = (1 + MP.mpf(2) ** -20) / 2
+    return remez(lambda r: MP.mpf(2) ** r, lambda r: MP.mpf(2) ** -r, -high, high, degree)
+
+
 def mills_polynomial(degree):
     """Return the coefficients of q and its relative error."""
     shift, high = 5, MP.sqrt(1400) * (1 + MP.mpf(2) ** -20)
@@ -74,6 +81,7 @@ if __name__ == "__main__":
     for name, find, degree in (
         ("EXP", exp_polynomial, 9),
         ("LOG", log_polynomial, 6),
+        ("EXP2", exp2_polynomial, 9),
         ("MILLS", mills_polynomial, 21),
     ):
         found, error = find(degree)

@@ -85,9 +85,9 @@ def check_weight(weight: ArrayLike | None, n: int) -> Array:
 def check_scores(r_w: ArrayLike, r_l: ArrayLike) -> tuple[Array, Array]:
     """Return both score arrays, of one shape (N,), N >= 1, and one dtype; (N, 1) is refused, never broadcast."""
     if (
-        (type(r_w) is type(r_l) is np.ndarray and r_w.dtype in _KEPT and r_w.dtype == r_l.dtype)
-        and (r_w.ndim == 1 and r_w.shape == r_l.shape and r_w.size)
-        and (r_w.flags.c_contiguous and r_l.flags.c_contiguous)
+        (type(r_w) is type(r_l) is np.ndarray and r_w.dtype is r_l.dtype and r_w.dtype in _KEPT)
+        and (r_w.ndim == 1 and r_w.size and r_w.shape == r_l.shape)
+        and r_w.strides == r_l.strides == (r_w.itemsize,)
     ):
         return r_w, r_l  # what is right already is let through at once
     w = check_array("r_w", r_w, (None,), "(N,)")

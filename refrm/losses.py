@@ -70,11 +70,8 @@ def check_margin(margin: Array, n: int) -> Array:
 
 def total(coef: Coefficients, means: Coefficients) -> float:
     """Return the loss from the coefficients and the means of `refrm.spec.objective`."""
-    value = 0.0
-    for c, x in zip(coef, (*means[:3], means[3] * means[3]), strict=True):
-        if c:
-            value += c * x
-    return float(value)
+    (a, b, c, d), (loss, gap, square, mean_s) = coef, means
+    return float((a and a * loss) + (b and b * gap) + (c and c * square) + (d and d * mean_s * mean_s))
 
 
 def _of_weight(jet: Jet, weight: Array) -> Jet:

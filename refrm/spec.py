@@ -109,14 +109,9 @@ def objective(
 
 
 def linear_objective(
-    x_w: Array,
-    x_l: Array,
-    theta: Array,
-    margin: Array | None,
-    label_smoothing: float,
-    coef: Coefficients,
+    x_w: Array, x_l: Array, theta: Array, margin: Array | None, label_smoothing: float, coef: Coefficients,
     share: Array | None,
-) -> tuple[Coefficients, Array]:
+) -> tuple[Coefficients, Array]:  # fmt: skip
     """Return the means of `objective` for the linear model r = x.w + b, theta = [w, b] or [w], and the gradient in
     theta, float64: x_w'g_w + x_l'g_l, and the sum of all g_w and g_l for the bias (T2, chain rule).
     """

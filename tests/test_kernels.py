@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from refrm import BradleyTerry, SquaredSum, SumOfSquares, kernels, spec
-from refrm.kernels import compiler, pairwise, scalar
+from refrm.kernels import compiler, narrow, pairwise, scalar
 from refrm.testing import label_smoothings, margins, score_pairs, weights
 
 RNG = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_mean_within_two_and_a_half_ulp(data):
     weight = data.draw(weights(n))
     total = sum(map(Fraction, weight))
     truth = sum(Fraction(w) * Fraction(x) for w, x in zip(weight, values, strict=True)) / total
-    with np.errstate(all="ignore"):  # uncompiled, NumPy's numbers warn where a sum overflows before it is scaled
+    with np.errstate(all="ignore"):  # a product beyond 2^996 has no error term, and needs none where its weight is 0
         found = Fraction(kernels.mean(values, weight))
     assert abs(found - truth) <= Fraction(5, 2) * Fraction(float(np.spacing(float(truth))))
 
@@ -200,12 +200,13 @@ def test_the_same_bits_on_any_number_of_threads():
     try:
         for threads in range(1, before + 1):
             numba.set_num_threads(threads)
-            for arguments in ((None, 0.0, (1.0, 0.0, 0.1, 0.1), None), (None, 0.1, COEF, share / share.sum())):
-                means, g_w, g_l = kernels.objective(w, v, *arguments)
-                results.append((means, g_w.tobytes(), g_l.tobytes()))
+            for dtype in (np.float64, np.float32):
+                for arguments in ((None, 0.0, (1.0, 0.0, 0.1, 0.1), None), (None, 0.1, COEF, share / share.sum())):
+                    means, g_w, g_l = kernels.objective(w.astype(dtype), v.astype(dtype), *arguments)
+                    results.append((means, g_w.tobytes(), g_l.tobytes()))
     finally:
         numba.set_num_threads(before)
-    assert len(set(results)) == 2
+    assert len(set(results)) == 4
 
 
 @pytest.mark.parametrize(
@@ -312,11 +313,126 @@ def test_a_block_with_a_pair_that_is_out_of_the_ordinary(scores):
                 np.testing.assert_allclose(found[0][2], truth[0][2], rtol=1e-13)
 
 
+# --- float32 ------------------------------------------------------------------------------------------------------
+
+
+def check_float32(w, v, coef=(1.0, 0.0, 0.01, 0.0)):
+    """The promise: gradients are the float32 nearest to the float64 result, the mean is within 2^-42 of its value."""
+    w, v = (np.asarray(x, np.float32) for x in (w, v))
+    with np.errstate(all="ignore"):
+        found, full = (kernels.objective(w.astype(t), v.astype(t), None, 0.0, coef, None) for t in (np.float32, float))
+        for g, whole in zip(found[1:], full[1:], strict=True):
+            assert g.dtype == np.float32
+            np.testing.assert_array_equal(g, whole.astype(np.float32))
+    np.testing.assert_allclose(found[0], full[0], rtol=2.0**-42)
+
+
+def try_narrow(w, v, c_s):
+    """Return whether `narrow_block` is sure of the gradients of one pair, with c_pair = 1."""
+    one = [np.array([x], np.float32) for x in (w, v, 0, 0)]
+    return narrow.narrow_block(*one[:2], (1.0, 0.0, c_s, 0.0, 0.0), *one[2:], np.empty((8, 2)))
+
+
+def near(points):
+    """Each float32, and its neighbours on either side."""
+    x = np.float32(points)
+    return np.concatenate([x, np.nextafter(x, np.float32(np.inf)), np.nextafter(x, np.float32(-np.inf))])
+
+
+BOUNDARIES = near(
+    [0.0, -0.0, 1e-45, 1e-38, 1e-8, 1.0, 88.0, 104.0, *(math.log(2) / 2 * np.arange(1, 40)), 127.5, 128.0]
+)
+ENDS = {"e^-128": 128.0, "e^-88": 88.0, "e^-40": 40.0, "e^-9": 9.0, "log 2": 0.0, "9": -9.0, "128": -128.0}
+
+
+def test_the_exponential_of_float32_differences():
+    # 2^-46 each from the polynomial and from rounding d, 2^-49 from LOG2E, and three roundings.
+    w, v = np.concatenate([BOUNDARIES, 50 * np.abs(np.float32(FREE))]), np.float32(0.1) * near([0.0, 1.0, 1e-7, 3.0])[0]
+    e, s = np.empty((2, w.size))
+    largest, linear, square = narrow.exponentials(w, np.full_like(w, v), e, s)
+    for x, found in zip(w, e, strict=True):
+        truth = reference.MP.exp(-abs(reference.exact(x) - reference.exact(v)))
+        assert abs(found - truth) <= 2.0**-44.9 * truth
+    d = w.astype(float) - float(v)
+    assert largest == np.abs(d).max().view(np.int64)
+    np.testing.assert_allclose([linear, square], [np.maximum(-d, 0).sum(), (s * s).sum()], rtol=w.size * 2.0**-53)
+
+
+@pytest.mark.parametrize("c_s", [0.0, 1e-3, 0.5])
+def test_float32_at_every_boundary(c_s):
+    for other in (0.0, 1.0, -1e-3, 16777216.0):
+        for sign in (1, -1):
+            w = sign * BOUNDARIES + np.float32(other)
+            check_float32(w, np.full_like(w, other), (1.0, 0.0, c_s, 0.0))
+
+
+@given(score_pairs(dtype=np.float32), st.sampled_from([0.0, 1e-300, 1e-3, 0.5, 1e38]), st.sampled_from([0.0, 0.25]))
+def test_float32_everywhere(pair, c_s, c_mean):
+    with np.errstate(all="ignore"):
+        found, full = (
+            kernels.objective(*(x.astype(t) for x in pair), None, 0.0, (1.0, 0.0, c_s, c_mean), None)
+            for t in (np.float32, float)
+        )
+        for g, whole in zip(found[1:], full[1:], strict=True):
+            np.testing.assert_array_equal(g, whole.astype(np.float32))
+        np.testing.assert_allclose(found[0], full[0], rtol=2.0**-42, atol=1e-300)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 10.0, 40.0])
+def test_float32_in_bulk(spread):
+    w, v = spread * np.random.default_rng(1).normal(size=(2, 300_001))
+    for c_s in (0.0, 0.01, 0.5):
+        check_float32(w, v, (1.0, 0.0, c_s, 0.0))
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("n", [1, 2, 3, 511, 512, 513])
+def test_the_mean_of_float32_losses_of_any_size(end, n):
+    # Products of up to 512 factors 1 + e: from 1 + 512*e^-127 to 2^512, by either way of taking the logarithm.
+    w = ENDS[end] * np.linspace(0.99, 1.0, n)
+    check_float32(w, np.zeros(n), (1.0, 0.0, 0.0, 0.0))
+
+
+def test_float32_halfway_between_two():
+    # c_s is chosen so that the gradient is halfway between two float32 to within a few ulp of float64: no arithmetic of
+    # less than 50 bits can tell to which side it rounds. And once so that it is halfway, whatever the slope adds.
+    rng = np.random.default_rng(2)
+    unsure = 0
+    for w, v in np.float32(3 * rng.normal(size=(300, 2))):
+        s = float(w) + float(v)
+        losing = 1 / (1 + math.exp(float(w) - float(v)))
+        target = np.float32(math.copysign(rng.uniform(1, 8), s))
+        tie = (float(target) + float(np.nextafter(target, np.float32(np.inf)))) / 2
+        c_s = (tie + losing) / (2 * s)
+        if c_s > 0:
+            check_float32([w], [v], (1.0, 0.0, c_s, 0.0))
+            assert try_narrow(w, v, c_s * (1 + 2.0**-30))
+            if losing > 0.1:  # below, the interval of 2^-43*losing is lost in a gradient of up to 8
+                assert not try_narrow(w, v, c_s)
+                unsure += 1
+    assert unsure > 50
+    for d in (30.0, 60.0, 100.0):  # s = 2^24 + 1 exactly
+        check_float32([2.0**23 + d / 2 + 1], [2.0**23 - d / 2], (1.0, 0.0, 0.5, 0.0))
+        check_float32([2.0**23 - d / 2], [2.0**23 + d / 2 + 1], (2.0**-40, 0.0, 0.5, 0.0))
+
+
+@pytest.mark.parametrize(
+    "bad", [(np.nan, 0), (np.inf, 0), (-np.inf, 0), (np.inf, np.inf), (3e38, -3e38), (200, 0), (0, 200)]
+)
+@pytest.mark.parametrize("coef", [(1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.5, 0.0), (1.0, 0.0, 0.5, 0.25)])
+def test_a_float32_block_with_a_pair_that_is_out_of_the_ordinary(bad, coef):
+    w, v = np.random.default_rng(0).normal(size=(2, 20))
+    w[7], v[7] = bad
+    check_float32(w, v, coef)
+
+
 def test_the_coefficients_are_those_of_the_script():
     script = reference.coefficients()
     for find, expected, error in (
         (script.exp_polynomial, scalar.EXP, 4e-18),
         (script.log_polynomial, scalar.LOG, 2e-18),
+        (script.exp2_polynomial, narrow.EXP2, 2.0**-46),
     ):
         found, largest = find(len(expected) - 1)
         assert [float(c) for c in found] == list(expected) and largest <= error

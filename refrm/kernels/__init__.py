@@ -13,12 +13,5 @@ if getattr(config, "DISABLE_JIT", 0):  # pragma: no branch
     linear_objective = np.errstate(all="ignore")(linear_objective)
 
 __all__ = [
-    "bradley_terry",
-    "descend",
-    "linear_objective",
-    "mean",
-    "objective",
-    "squared_sum",
-    "sum_of_squares",
-    "total",
-]
+    "bradley_terry", "descend", "linear_objective", "mean", "objective", "squared_sum", "sum_of_squares", "total",
+]  # fmt: skip

@@ -8,7 +8,7 @@ sizes) and 4. A tail below exp(-700) may be 0. `docs/theorems/numerics.md` has t
 import numpy as np
 
 from refrm.kernels.compiler import fma, inline, jit
-from refrm.kernels.scalar import BIAS, FAST, exp_parts, halved, log1p_halved, logistic, reduced
+from refrm.kernels.scalar import FAST, exp_parts, halved, log1p_halved, logistic, reduced, two_to
 from refrm.spec import Array
 
 RELU, TANH, GELU, SOFTPLUS = 0, 1, 2, 3
@@ -31,8 +31,7 @@ def decay(a: float, b: float) -> tuple[float, float, float]:
     far = a > FAST
     r, t = reduced(0.0 if far else a, 0.0 if far else b)
     e, f = exp_parts(r)
-    power = np.int64((np.float64(t).view(np.int64) - BIAS) << 52).view(np.float64)
-    return e, f, 0.0 if far else power
+    return e, f, 0.0 if far else two_to(t)
 
 
 @inline

@@ -15,6 +15,8 @@ from typing import Any
 import numba
 from numba.extending import intrinsic, overload
 
+from refrm.spec import Array
+
 STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
@@ -58,6 +60,13 @@ def side_by_side(threads: int, parts: int, work: Callable[[int, int], Any]) -> N
     work(ends[-2], parts)
     for other in others:
         other.result()
+
+
+@jit
+def copy(x: Array, y: Array) -> None:
+    """Copy x to y; assigning to a slice would compile the message of its error as well."""
+    for i in range(y.size):
+        y[i] = x[i]
 
 
 SPLITTER = 134217729.0  # 2^27 + 1, Veltkamp

@@ -49,13 +49,13 @@ def add_rows(x_w: Array, x_l: Array, g_w: Array, g_l: Array, grad: Array) -> Non
 
 @jit
 def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, totals):  # type: ignore[no-untyped-def]
-    """Process parts ``begin`` to ``end - 1``: in grad[part] and totals[part] their sums of the gradient (that of the
+    """Process parts ``begin`` to ``end - 1``: in grad[part] and totals[:, part] their sums of the gradient (that of the
     bias last) and of the loss, s^2 and d^2.
     """
     n, p = x_w.shape
     rows = max(2, min(ROWS, CACHE // (2 * p * x_w.itemsize)) // 2 * 2)
     work, lanes = np.zeros((8, rows)), np.empty((6, rows // 2))
-    scores = np.empty(rows), np.empty(rows), np.empty(rows), np.empty(rows)
+    scores = np.empty((4, rows))
     for part in range(begin, end):
         lanes[:] = 0.0
         for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
@@ -63,18 +63,16 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             m = None if margin is None else margin[at:stop]
             q = None if share is None else share[at:stop]
             w_rows, l_rows = x_w[at:stop], x_l[at:stop]
-            r_w, r_l, g_w, g_l = scores
-            if stop - at < rows:
-                r_w, r_l, g_w, g_l = r_w[: stop - at], r_l[: stop - at], g_w[: stop - at], g_l[: stop - at]
+            k = stop - at
+            r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l)
             block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
-            if stop - at < rows:
-                work[:3, stop - at :] = 0.0
+            work[:3, k:] = 0.0
             for kind in range(2 if share is None else 3):
                 add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
             grad[part, p] += g_w.sum() + g_l.sum()
-        add_lanes(lanes, totals[part, : 4 if share is None else 6])
+        add_lanes(lanes, totals[: 4 if share is None else 6, part])
 
 
 def linear_objective(
@@ -90,7 +88,7 @@ def linear_objective(
         r_w, r_l = np.empty(n), np.empty(n)
         score_rows(x_w, x_l, w, bias, r_w, r_l)
         mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
-    grad, totals = np.zeros((PARTS, p + 1)), np.zeros((PARTS, 6))
+    grad, totals = np.zeros((PARTS, p + 1)), np.zeros((6, PARTS))
     threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
     work = (x_w, x_l, w, bias, margin, share, label_smoothing, numbers(scale, coef, mean_s))
     side_by_side(threads, PARTS, lambda begin, end: sweep(*work, begin, end, grad, totals))

@@ -1,7 +1,8 @@
 """The loss terms of `refrm.spec` for arrays of pairs, and whole losses in one pass.
 
 Arrays come in C-contiguous, as float64 or float32, checked by the caller. The arithmetic is float64; float32 results
-are rounded once, at the store. A mean over N pairs adds at most 6u of itself, u = 2^-53, for N up to 2^40.
+are rounded once, or proved to be what this gives (`narrow`). A mean over N pairs adds at most 6u of itself, u = 2^-53,
+for N up to 2^40; that of float32 scores is within 2^-42.
 """
 
 import math
@@ -9,21 +10,13 @@ import math
 import numba
 import numpy as np
 
-from refrm.kernels.compiler import fma, inline, jit, side_by_side, two_product, two_sum
-from refrm.kernels.scalar import (
-    BIAS,
-    FAST,
-    LARGE,
-    SQUARE,
-    TINY,
-    exp_parts,
-    halved,
-    log1p_halved,
-    logistic,
-    pair,
-    reduced,
-)
+from refrm import spec
+from refrm.kernels.compiler import copy, fma, jit, side_by_side, two_product, two_sum
+from refrm.kernels.narrow import narrow_block
+from refrm.kernels.scalar import FAST, SQUARE, exp_parts, halved, log1p_halved, logistic, pair, reduced, two_to
 from refrm.spec import Array, Coefficients, Jet
+
+LARGE, TINY = 2.0**900, 2.0**-900
 
 
 @jit
@@ -55,17 +48,10 @@ def squared_sum(r_w: Array, r_l: Array) -> Jet:
     return Jet(value, g, g, two, two, two)
 
 
-@jit
 def sum_of_squares(r_w: Array, r_l: Array) -> Jet:
-    """Compute `refrm.spec.sum_of_squares`."""
-    value, g_w, g_l = np.empty_like(r_w), np.empty_like(r_w), np.empty_like(r_w)
-    for i in range(r_w.size):
-        w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        value[i] = w * w + v * v
-        g_w[i] = 2.0 * w
-        g_l[i] = 2.0 * v
-    two = np.full_like(r_w, 2.0)
-    return Jet(value, g_w, g_l, two, np.zeros_like(r_w), two)
+    """Compute `refrm.spec.sum_of_squares`, which is right to the last bit but one."""
+    jet = spec.sum_of_squares(r_w.astype(np.float64), r_l.astype(np.float64))
+    return Jet(*(part.astype(r_w.dtype, copy=False) for part in jet))
 
 
 @jit
@@ -146,7 +132,7 @@ def exp_block(r: Array, t: Array) -> None:
     """Replace (r, t) by the two parts of exp(-|z|)."""
     for i in range(r.size):
         e, f = exp_parts(r[i])
-        scale = np.int64((np.float64(t[i]).view(np.int64) - BIAS) << 52).view(np.float64)
+        scale = two_to(t[i])
         r[i], t[i] = e * scale, f * scale
 
 
@@ -176,7 +162,7 @@ def gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, square, g
     for i in range(r_w.size):
         w, v = np.float64(r_w[i]), np.float64(r_l[i])
         s, s_lo = two_sum(w, v)
-        on_s = 2.0 * c_s * s + pull
+        on_s = fma(2.0 * c_s, s, pull)
         squared = fma(s, s, 2.0 * s * s_lo)
         if share is None:
             on_d = -c_pair * losing[i]
@@ -203,7 +189,7 @@ def slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, sums):  # typ
         q = 1.0 if share is None else share[i]
         # What has coefficient 0 does not count, not even where it is infinite or NaN; nor does a pair of weight 0.
         on_d = (c_pair * slope if c_pair > 0.0 else 0.0) + (2.0 * c_d * (w - v) if c_d > 0.0 else 0.0)
-        on_s = (2.0 * c_s * s if c_s > 0.0 else 0.0) + pull
+        on_s = fma(2.0 * c_s, s, pull) if c_s > 0.0 else pull
         counts = q > 0.0
         g_w[i] = q * ((c_own * w if c_own > 0.0 else 0.0) + (on_s + on_d)) if counts else 0.0
         g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d)) if counts else 0.0
@@ -219,17 +205,24 @@ def block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ig
     summands of the loss, s^2 and d^2.
     """
     n = r_w.size
-    if n <= FEW:
-        slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
-        return
     z, r, t, losing, s = work[3, :n], work[4, :n], work[5, :n], work[6, :n], work[7, :n]
-    if reduce_block(r_w, r_l, margin, z, r, t) > 0:
+    if n <= FEW or reduce_block(r_w, r_l, margin, z, r, t) > 0:
         slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
         return
     exp_block(r, t)
     logistic_block(z, r, t, losing, s)
     loss_block(z, r, s, t, share, smoothing, work[0, :n])
     gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, work[1, :n], work[2, :n])
+
+
+@jit
+def widened_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do a `block` of float32 scores in float64; rounded once, at the end."""
+    w, v = r_w.astype(np.float64), r_l.astype(np.float64)
+    to_w, to_l = np.empty_like(w), np.empty_like(v)
+    block(w, v, margin, share, smoothing, coef, to_w, to_l, work)
+    copy(to_w, g_w)
+    copy(to_l, g_l)
 
 
 @jit
@@ -244,10 +237,15 @@ def add_block(x: Array, hi: Array, lo: Array) -> None:
 
 
 @jit
-def sweep(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
-    """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[chunk] the sums of the loss, s^2 and d^2."""
+def sweep(r_w, r_l, margin, share, smoothing, coef, wide, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
+    """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[:, chunk] the sums of the loss, s^2 and d^2,
+    of which those of the first chunk are returned as well.
+
+    ``wide`` is None for float32, ``narrow`` for float64: what is None is left out at compilation. Otherwise ``narrow``
+    is whether `narrow_block` knows the loss.
+    """
     size = min(BLOCK, 2 * ((min(CHUNK, r_w.size) + 1) // 2))
-    work = np.zeros((8, size))
+    work = np.empty((8, size))
     lanes = np.empty((6, size // 2))
     for chunk in range(begin, end):
         lanes[:] = 0.0
@@ -255,12 +253,20 @@ def sweep(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, begin, end, totals
             stop = min(at + size, r_w.size)
             m = None if margin is None else margin[at:stop]
             q = None if share is None else share[at:stop]
-            block(r_w[at:stop], r_l[at:stop], m, q, smoothing, coef, g_w[at:stop], g_l[at:stop], work)
-            if stop - at < size:
-                work[:3, stop - at :] = 0.0
+            w, v, to_w, to_l = r_w[at:stop], r_l[at:stop], g_w[at:stop], g_l[at:stop]
+            summands = size
+            if narrow is not None:
+                if narrow and narrow_block(w, v, coef, to_w, to_l, work):
+                    summands = 2
+                else:
+                    widened_block(w, v, m, q, smoothing, coef, to_w, to_l, work)
+            if wide is not None:
+                block(w, v, m, q, smoothing, coef, to_w, to_l, work)
+            work[:3, stop - at :] = 0.0
             for kind in range(2 if share is None else 3):
-                add_block(work[kind, :size], lanes[2 * kind], lanes[2 * kind + 1])
-        add_lanes(lanes, totals[chunk, : 4 if share is None else 6])
+                add_block(work[kind, :summands], lanes[2 * kind, : summands // 2], lanes[2 * kind + 1, : summands // 2])
+        add_lanes(lanes, totals[: 4 if share is None else 6, chunk])
+    return totals[0, begin] + totals[1, begin], totals[2, begin] + totals[3, begin], totals[4, begin] + totals[5, begin]
 
 
 @jit
@@ -290,20 +296,8 @@ def add_lanes(lanes: Array, totals: Array) -> None:
 @jit
 def combine(totals: Array) -> tuple[float, float, float]:
     """Return the sums over all chunks of the loss, s^2 and d^2."""
-    loss, square, gap = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
-    for chunk in range(totals.shape[0]):
-        loss = add_parts(loss, totals[chunk, 0], totals[chunk, 1])
-        square = add_parts(square, totals[chunk, 2], totals[chunk, 3])
-        gap = add_parts(gap, totals[chunk, 4], totals[chunk, 5])
-    return loss[0] + loss[1], square[0] + square[1], gap[0] + gap[1]
-
-
-@inline
-def add_parts(total: tuple[float, float], hi: float, lo: float) -> tuple[float, float]:
-    """Add one double-double number to another; infinity and NaN stay what they are."""
-    s, error = two_sum(total[0], hi)
-    low = total[1] + error + lo
-    return s, low if math.isfinite(low) else 0.0
+    add_lanes(totals, totals[:, 0])
+    return totals[0, 0] + totals[1, 0], totals[2, 0] + totals[3, 0], totals[4, 0] + totals[5, 0]
 
 
 def objective(
@@ -315,17 +309,18 @@ def objective(
     n = r_w.size
     scale, margin, share = in_full(n, margin, label_smoothing, coef, share)
     mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
-    g_w, g_l = np.empty_like(r_w), np.empty_like(r_l)
+    g_w, g_l = np.empty(n, r_w.dtype), np.empty(n, r_w.dtype)
     _, c_d, c_s, _ = coef
-    work = (r_w, r_l, margin, share, label_smoothing, numbers(scale, coef, mean_s), g_w, g_l)
+    wide, narrow = (True, None) if r_w.itemsize == 8 else (None, share is None)
+    work = (r_w, r_l, margin, share, label_smoothing, numbers(scale, coef, mean_s), wide, narrow, g_w, g_l)
     chunks = -(-n // CHUNK)
-    totals = np.zeros((chunks, 6))
+    totals = np.zeros((6, chunks))
     threads = min(numba.get_num_threads(), chunks // 2) if chunks > 3 else 1  # to ask costs a microsecond
     if threads > 1:
         side_by_side(threads, chunks, lambda begin, end: sweep(*work, begin, end, totals))
     else:
-        sweep(*work, 0, chunks, totals)
-    loss, square, gap = combine(totals)
+        sums = sweep(*work, 0, chunks, totals)
+    loss, square, gap = sums if chunks == 1 else combine(totals)
     if not (TINY < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):
         return (*at_the_ends(r_w, r_l, margin, label_smoothing, share), mean_s), g_w, g_l
     return (scale * loss, scale * gap, scale * square, mean_s), g_w, g_l
@@ -360,5 +355,5 @@ def numbers(scale: float, coef: Coefficients, mean_s: float) -> tuple[float, flo
     What d^2 and s^2 have in common, d^2 + s^2 = 2 (r_w^2 + r_l^2), goes through neither: there d and s would cancel.
     """
     c_pair, c_d, c_s, c_mean = coef
-    both = min(c_d, c_s)
+    both = c_d if c_d < c_s else c_s
     return scale * c_pair, scale * (c_d - both), scale * (c_s - both), scale * 4.0 * both, scale * 2.0 * c_mean * mean_s

@@ -16,7 +16,6 @@ LN2_HI = 6.93147180369123816490e-01  # 33 bits, so that k*LN2_HI is exact for |k
 LN2_LO = 1.90821492927058770002e-10
 ROUND = 1.5 * 2.0**52  # x + ROUND has the integer nearest to x in its last bits
 BIAS = int(np.float64(ROUND).view(np.int64)) - 1023  # less this, they are the exponent field of 2^integer
-LARGE, TINY = 2.0**900, 2.0**-900
 FAST = 700.0  # up to here exp(-|z|) is a normal number ...
 SQUARE = 2.0**500  # ... and up to here a square and its error are
 SQRT2_1 = math.sqrt(2.0) - 1.0
@@ -64,6 +63,12 @@ def reduced(a: float, b: float) -> tuple[float, float]:
     t = fma(-a, LOG2E, ROUND)
     k = t - ROUND
     return fma(-k, LN2_HI, -a) - fma(k, LN2_LO, b), t
+
+
+@inline
+def two_to(t: float) -> float:
+    """Return 2^k for the k in the last bits of t, -1022 <= k <= 1023."""
+    return np.int64((np.float64(t).view(np.int64) - BIAS) << 52).view(np.float64)
 
 
 @inline

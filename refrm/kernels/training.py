@@ -11,15 +11,15 @@ arithmetic is float64, but for BLAS; float32 results are rounded once, at the st
 """
 
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numba
 import numpy as np
 
 from refrm.kernels.activations import activate
-from refrm.kernels.compiler import jit, side_by_side
+from refrm.kernels.compiler import copy, jit, side_by_side
 from refrm.kernels.scalar import pair
 from refrm.spec import Array
 
@@ -67,13 +67,6 @@ def score_gradient(r: Array, margin: Array, weight: Array, loss: Loss, g: Array)
 
 
 @jit
-def copy(x: Array, y: Array) -> None:
-    """Copy x to y; assigning to a slice would compile the message of its error as well."""
-    for i in range(y.size):
-        y[i] = x[i]
-
-
-@jit
 def gather(batches: Array, n: int, data: tuple[Array, ...], begin: int, end: int, x: Array, m: Array, w: Array) -> None:
     """Copy pairs ``begin`` to ``end - 1`` of batch n, chosen first, but for those that are there from the last one."""
     x_w, x_l, margin, weight = data
@@ -97,16 +90,9 @@ def layer_forward(z: Array, slope: Array, bias: Array, kind: int) -> None:
 
 
 @jit
-def clear(x: Array) -> None:
-    """Fill x with zeros."""
-    for i in range(x.size):
-        x[i] = 0.0
-
-
-@jit
 def head_backward(g: Array, head: Array, slope: Array, sums: Array) -> None:
     """Multiply the slopes by what arrives from the head, g head', and add up the rows."""
-    clear(sums)
+    sums[:] = 0.0
     for i in range(g.size):
         row, g_i = slope[i], np.float64(g[i])
         for j in range(head.size):
@@ -117,7 +103,7 @@ def head_backward(g: Array, head: Array, slope: Array, sums: Array) -> None:
 @jit
 def layer_backward(arriving: Array, slope: Array, sums: Array) -> None:
     """Multiply the slopes by what arrives from the layer above, and add up the rows."""
-    clear(sums)
+    sums[:] = 0.0
     for i in range(slope.shape[0]):
         row, other = slope[i], arriving[i]
         for j in range(sums.size):
@@ -198,21 +184,18 @@ def sweep(
     rows = g.size
     for block in range(begin, end):
         i = block * per
-        k = per if per < items - i else items - i
+        k, at = per if per < items - i else items - i, q + i * fan_in
         if what == GATHER:
             gather(batches, n, data, i, i + k, matrix(a, 0, rows, data[0].shape[1]), m, w)
         elif what == FORWARD:
-            at = q + rows * fan_in + i * width
+            z = q + rows * fan_in + i * width
             bias = theta[p + fan_in * width : p + fan_in * width + width]
-            layer_forward(matrix(a, at, k, width), matrix(slope, at, k, width), bias, kind)
+            layer_forward(matrix(a, z, k, width), matrix(slope, z, k, width), bias, kind)
         elif what == HEAD:
-            head_backward(
-                g[i : i + k], theta[p : p + fan_in], matrix(slope, q + i * fan_in, k, fan_in), sums[block, :fan_in]
-            )
+            head_backward(g[i : i + k], theta[p : p + fan_in], matrix(slope, at, k, fan_in), sums[block, :fan_in])
         elif what == BACKWARD:
-            layer_backward(
-                matrix(arriving, i * fan_in, k, fan_in), matrix(slope, q + i * fan_in, k, fan_in), sums[block, :fan_in]
-            )
+            above = matrix(arriving, i * fan_in, k, fan_in)
+            layer_backward(above, matrix(slope, at, k, fan_in), sums[block, :fan_in])
         elif rule[0]:
             adam(theta[i : i + k], grad[i : i + k], first[i : i + k], second[i : i + k], step + n + 1, rule)
         else:
@@ -250,25 +233,15 @@ def plan(widths: Array, pairs: int, parameters: int) -> Array:
     return np.array([(what, items, max(1, BLOCK // width), *layer) for what, items, width, *layer in stages])
 
 
-def call_one(functions: Sequence[Callable[[], None]], index: int, end: int) -> None:
-    """Call one of the functions."""
-    functions[index]()
+def one_share(here: tuple[tuple[int, int], Array], shares: int, task: tuple[Any, ...], share: int, end: int) -> None:
+    """Run one of the shares of a stage's pass."""
+    run(*here, False, share, shares, *task)
 
 
 def descend(
-    theta: Array,
-    first: Array,
-    second: Array,
-    step: int,
-    batches: Array,
-    x_w: Array,
-    x_l: Array,
-    margin: Array,
-    weight: Array,
-    network: tuple[Array, int, bool],
-    loss: Loss,
-    rule: Rule,
-) -> None:
+    theta: Array, first: Array, second: Array, step: int, batches: Array, x_w: Array, x_l: Array, margin: Array,
+    weight: Array, network: tuple[Array, int, bool], loss: Loss, rule: Rule,
+) -> None:  # fmt: skip
     """Take one optimiser step for each row of ``batches`` (indices of pairs), in place, from step number ``step``
     on, on as many threads as ``numba.get_num_threads()`` says where that pays.
     """
@@ -291,5 +264,4 @@ def descend(
         for k in range(len(stages)):
             here = (n, n + 1), stages[k : k + 1]
             run(*here, True, 0, 0, *task)
-            passes = [partial(run, *here, False, share, threads, *task) for share in range(threads)]
-            side_by_side(threads, threads, partial(call_one, passes))
+            side_by_side(threads, threads, partial(one_share, here, threads, task))
