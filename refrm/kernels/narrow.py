@@ -2,7 +2,8 @@
 
 A float32 gradient needs 24 bits of the 53 that `pairwise.block` computes. Here it is computed twice, from both ends of
 an interval that holds the exact slope and that of `block`: where both round to one float32, `block` has that one too.
-In one block out of a few hundred they do not, and the caller turns to `block`. `docs/numerics.md` has the bounds.
+In one block out of a few hundred they do not, and the caller turns to `block`. docs/theorems/numerics.md has the
+bounds.
 """
 
 import math
