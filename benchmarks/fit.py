@@ -18,7 +18,7 @@ from pseudo import sklearn_augmented
 from timing import OURS, Bar, Case, Run, build
 
 GOAL = 1e-8
-PATIENCE, AT_LEAST = 4.0, 10.0
+PATIENCE, AT_LEAST = 4.0, 5.0
 Solver = Callable[..., np.ndarray]
 
 

@@ -1,8 +1,8 @@
 """Run the benchmarks side by side, print one table and save it: ``python benchmarks/run.py --help``.
 
 Every group of rows and every number of threads is a process of its own, in which all libraries are held to that number
-of threads and of processors. All contenders of a row see the same input and must agree before anything is timed; each
-runs once in every round (`timing.measure`).
+of threads and of processors. All contenders of a row see the same input and must agree before anything is timed; they
+run in turns (`timing.measure`).
 """
 
 import argparse
@@ -33,6 +33,7 @@ def child(group: str, threads: int, seconds: float, quick: bool, data: Path | No
             print(json.dumps(row), flush=True)
         return
     for case in module.cases(threads, quick, *((data,) if group == "command" else ())):
+        case.least_rounds = 2 if quick else case.least_rounds
         row = vars(dataclasses.replace(case, bars=[vars(bar) for bar in case.bars], contenders={}, limits={}))
         print(json.dumps({**row, "group": group, "threads": threads, "times": measure(case, seconds)}), flush=True)
 
@@ -76,7 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(GROUPS), help="groups, separated by commas; default: %(default)s")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seconds", type=float, help="for each row, at least its fewest rounds; default: 3")
+    parser.add_argument(
+        "--seconds", type=float, help="for each row, more where its fewest rounds take longer; default: 4"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all runs, not how fast")
     parser.add_argument("--data", type=Path, help="pairs (.npz) for the row of `refrm fit`, instead of synthetic ones")
     parser.add_argument(
@@ -86,7 +89,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, help="writes every single time, as a suite of pyperf")
     parser.add_argument("--child", choices=GROUPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.seconds = options.seconds or (0.3 if options.quick else 3.0)
+    options.seconds = options.seconds or (0.3 if options.quick else 4.0)
     groups = options.only.split(",")
     if unknown := set(groups) - set(GROUPS):
         parser.error(f"--only: no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")

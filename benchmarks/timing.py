@@ -14,6 +14,8 @@ from typing import Any
 
 Run = Callable[[], Any]
 OURS = "refrm"
+LONG = 8.0
+"""Seconds that a contender may take for the fewest rounds."""
 
 
 @dataclass(frozen=True)
@@ -70,29 +72,57 @@ def seconds_of(run: Run, loops: int) -> float:
     return (time.perf_counter() - begin) / loops
 
 
-def measure(case: Case, seconds: float) -> dict[str, list[float]]:
-    """Return the seconds per unit of work in each round, for about ``seconds`` in all, but at least some rounds.
+def settle() -> None:
+    """Wait until no thread of this process is busy, half a second at most: the pools of BLAS, OpenMP and XLA spin for a
+    while after their work, on the processors that the next contender needs.
+    """
+    for _ in range(250):
+        before = time.process_time()
+        time.sleep(0.002)
+        if time.process_time() - before < 2e-4:
+            return
 
-    A timed run follows an untimed one of the same contender, so that caches are warm and no pool of another library
-    still spins; where a run is long against that, it follows a pause. Rounds begin with another contender each time.
+
+def plan(case: Case, cost: Mapping[str, float], seconds: float) -> dict[str, int]:
+    """Return in how many rounds each contender runs, given what a round costs it.
+
+    All have the same share of ``seconds``, but no fewer rounds than ``least_rounds`` (refrm, its fastest peer, the
+    limits) or 3 (the others, which decide nothing), unless these would take longer than `LONG`.
+    """
+    rivals = [name for name in case.contenders if name != OURS]
+    decisive = {OURS, *case.limits, min(rivals, key=cost.__getitem__, default=OURS)}
+    rounds = {}
+    for name, t in cost.items():
+        few, least = (
+            (2, case.least_rounds) if name in decisive else (0 if name in case.known else 1, min(3, case.least_rounds))
+        )
+        rounds[name] = max(few, min(100, int(max(seconds / len(cost) / t, min(least, LONG / t)))))
+    return rounds
+
+
+def measure(case: Case, seconds: float) -> dict[str, list[float]]:
+    """Return the seconds per unit of work in each round, for about ``seconds`` in all, as `plan` divides them.
+
+    A timed run begins when nothing of another contender is busy any more; if it is short, it follows an untimed one of
+    the same contender, so that caches are warm. Rounds begin with another contender each time; those who run in fewer
+    are spread over all of them.
     """
     runs = {**case.contenders, **case.limits}
     once = {name: case.known.get(name) or seconds_of(run, 1) for name, run in runs.items()}
     once = {name: t if t > 0.1 else min(t, seconds_of(runs[name], 1)) for name, t in once.items()}
     loops = {name: max(1, math.ceil(1e-3 / t)) for name, t in once.items()}
-    short = {name: once[name] * loops[name] < 0.3 for name in runs}  # BLAS's and OpenMP's pools spin for some 0.1 s
-    total = sum(once[name] * loops[name] * (1 + short[name]) for name in runs)
-    rounds = min(max(case.least_rounds, int(seconds / total)), 100)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
+    short = {name: once[name] * loops[name] < 0.3 for name in runs}
+    turns = plan(case, {name: once[name] * loops[name] * (1 + short[name]) + 0.003 for name in runs}, seconds)
+    times = {name: [case.known[name] / case.per] if name in case.known else [] for name in runs}
+    names, rounds = list(runs), max(turns.values())
     gc.collect()
     gc.disable()
     for n in range(rounds):
         for name in names[n % len(names) :] + names[: n % len(names)]:
-            if short[name]:
-                seconds_of(runs[name], loops[name])
-            else:
-                time.sleep(0.005)
-            times[name].append(seconds_of(runs[name], loops[name]) / case.per)
+            if (n + 1) * turns[name] // rounds > n * turns[name] // rounds:
+                settle()
+                if short[name]:
+                    seconds_of(runs[name], loops[name])
+                times[name].append(seconds_of(runs[name], loops[name]) / case.per)
     gc.enable()
     return times
