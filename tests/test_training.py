@@ -47,7 +47,7 @@ def truth(name, z):
 
 
 def check(name, z):
-    """The bounds that docs/theorems/numerics.md derives, in units of u; below exp(-700), times |z|, the result may be 0."""
+    """The bounds of docs/theorems/numerics.md, in units of u; below exp(-700), times |z|, the result may be 0."""
     value_bound, slope_bound = {"relu": (0, 0), "tanh": (6, 9), "gelu": (14, 14), "softplus": (5, 4)}[name]
     with MP.workprec(200):
         # Uncompiled, fma rounds twice: that costs z^2/2 in gelu's exponent, and 4 more elsewhere.
