@@ -113,8 +113,9 @@ def verdict(bar: dict[str, Any], row: dict[str, Any]) -> str:
 def markdown(about: dict[str, str], rows: list[dict[str, Any]], images: str = "") -> str:
     """Return the whole page, with the plots that are in the directory ``images``."""
     intro = (
-        "Written by `benchmarks/run.py`, see docs/reference/benchmarks.md; medians with quartiles in brackets. A",
-        "bar of 5 x fastest peer asks for five times its speed, and one of 0.85 x limit for that share of the limit.",
+        "Written by `benchmarks/run.py`, as docs/reference/benchmarks.md explains; medians with quartiles in",
+        "parentheses. A bar of 5 x fastest peer asks for five times its speed, and one of 0.85 x limit for that share",
+        "of the limit.",
     )
     lines = ["# Benchmarks", "", *intro, ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]

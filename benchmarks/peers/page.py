@@ -11,8 +11,8 @@ theirs in this repository. The same for programs: [peers.json](peers.json).
 A verdict is on the loss as a function of scores, value and gradients, for every setting in a row of its own, in
 float32 and in bfloat16, the types that reward models are trained in. "ulp" is the largest error, in units in the last
 place of that type, of the loss or a gradient; rounding r_w - r_l alone costs about |r_w - r_l|/2 of them in the tail,
-in every implementation that subtracts first ([numerics.md](../theorems/numerics.md)). What else was found while calling
-them is told below the table; every run shows it again, with the numbers printed here.
+in every implementation that subtracts first ([numerics.md](../theorems/numerics.md)). What else was found while
+calling them is told below the table; every run shows it again, with the numbers printed here.
 """
 
 TAIL = """

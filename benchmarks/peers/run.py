@@ -1,4 +1,4 @@
-"""Judge public implementations of the loss: ``tox -e peers`` writes docs/reference/peers.json and peers.md.
+"""Judge public implementations of the loss and write docs/reference/peers.json and peers.md: ``tox -e peers``.
 
 The peers' dependencies conflict, so that there are three environments, built here from pinned requirements: NAME.txt
 with its dependencies, then NAME-alone.txt without. Every adapter runs in a process of its own, without a GPU and
