@@ -154,8 +154,8 @@ class Settings:
 class Estimate:
     """A figure and its 95% interval. ``how`` says where the interval is from.
 
-    "exact" (no sampling error: a count, a minimum), "asymptotic" (normal, by streamed moments), "clopper-pearson"
-    (exact, of a share), "bootstrap", "theil-sen", "sampled" (of a random sample of the pairs).
+    "exact" (no sampling error: a count, a minimum), "asymptotic" (by Student's t and streamed moments), "wilson" (of a
+    share), "bootstrap", "theil-sen", "sampled" (of a random sample of the pairs).
     """
 
     value: float
@@ -181,14 +181,16 @@ class Calibration:
     ----------
     log_loss, brier : Estimate
         Means of softplus(-d) and of sigma(-d)^2.
-    ece : float
-        Expected calibration error: sum over bins of n_b/N |accuracy_b - confidence_b|.
+    ece : Estimate
+        Expected calibration error: sum over 20 bins of confidence of n_b/N |accuracy_b - confidence_b|.
     ece_noise : float
         What ece would be on average if sigma(d) were right: its bias by sampling, which never vanishes.
     gap : Estimate
         Mean confidence minus accuracy: above 0 over-confident, below under-confident.
     factor : Estimate, optional
         The a for which sigma(a*d) fits best; a = 1/temperature. None where no finite one exists (separated pairs).
+    saved : float, optional
+        The log loss that this factor saves.
     p_value : float
         Of the hypothesis that sigma(d) is right, by the chi-square of the bins.
     curve : tuple of Bin
@@ -197,10 +199,11 @@ class Calibration:
 
     log_loss: Estimate
     brier: Estimate
-    ece: float
+    ece: Estimate
     ece_noise: float
     gap: Estimate
     factor: Estimate | None
+    saved: float | None
     p_value: float
     curve: tuple[Bin, ...]
 
