@@ -4,8 +4,19 @@
 of a training log. Each gives a `Diagnosis`.
 """
 
+from refrm.diagnosis.aggregates import diagnose_log
 from refrm.diagnosis.arrays import diagnose, settings
 from refrm.diagnosis.engine import diagnose_source
 from refrm.diagnosis.model import Diagnosis, Estimate, Finding, Log, Settings
 
-__all__ = ["Diagnosis", "Estimate", "Finding", "Log", "Settings", "diagnose", "diagnose_source", "settings"]
+__all__ = [
+    "Diagnosis",
+    "Estimate",
+    "Finding",
+    "Log",
+    "Settings",
+    "diagnose",
+    "diagnose_log",
+    "diagnose_source",
+    "settings",
+]

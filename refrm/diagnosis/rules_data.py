@@ -11,6 +11,21 @@ from refrm.diagnosis.suspicions import clusters, coincidences, near_ties, repeat
 LARGE = 100.0
 """Scores of this size on both sides are suspicious of themselves: nothing in the loss asks for them."""
 
+NON_FINITE = (
+    "find the first step with a NaN; compute the loss as softplus(-(r_w - r_l)), in float32 or wider. All other"
+    " figures leave these out",
+    "a model whose weights are NaN already: go back to a checkpoint from before",
+    ("naive-log-exp", "naive-log-sigmoid", "normalised-argument", "margin-outside"),
+)
+"""Cure, what it will not fix, and the mistakes that look like it; for pairs and logs alike."""
+
+TOKEN = (
+    "score one response alone, without padding, and padded to twice its length: the two must agree. Check the padding"
+    " side, the pad token's id (is it the end token's?), and that the mask reaches the model",
+    "the squared-sum term hides such scores and does not mend them (huggingface/trl#937)",
+)
+"""Cure and what it will not fix; for pairs and logs alike."""
+
 
 def non_finite(case: Case) -> Iterator[Finding]:
     """Any NaN, infinity, or score beyond 1e60."""
@@ -22,11 +37,9 @@ def non_finite(case: Case) -> Iterator[Finding]:
             f"{bad:,} of {n:,} pairs have a score that is NaN, infinite or beyond 1e60",
             {"pairs": bad, "share": bad / n},
             (),
-            "find the first step with a NaN; compute the loss as softplus(-(r_w - r_l)), in float32 or wider. The"
-            " other figures leave these pairs out",
-            "a model whose weights are NaN already: go back to a checkpoint from before",
+            *NON_FINITE[:2],
             case.name,
-            ("naive-log-exp", "naive-log-sigmoid", "normalised-argument", "margin-outside"),
+            NON_FINITE[2],
         )
 
 
@@ -122,9 +135,7 @@ def wrong_token(case: Case) -> Iterator[Finding]:
         f"{title}: padding, or a score read at the wrong token" if marks else title,
         evidence,
         ("T1",),
-        "score one response alone, without padding, and padded to twice its length: the two must agree. Check the"
-        " padding side, the pad token's id (is it the end token's?), and that the mask reaches the model",
-        "the squared-sum term hides such scores and does not mend them (huggingface/trl#937)",
+        *TOKEN,
         case.name,
     )
 

@@ -19,9 +19,17 @@ class Sample:
     """Rows, each kept with probability ``rate``; the same seed keeps the same rows."""
 
     def __init__(self, width: int, seed: tuple[int, ...] = (0,)) -> None:
-        self.rows = np.empty((0, width))
         self.rate = 1.0
+        self._parts = [np.empty((0, width))]
+        self._count = 0
         self._rng = np.random.default_rng(seed)
+
+    @property
+    def rows(self) -> Array:
+        """The rows, shape (n, width)."""
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
 
     def add(self, *columns: Array) -> None:
         """Add rows, given by columns."""
@@ -32,20 +40,21 @@ class Sample:
             gaps = self._rng.geometric(self.rate, int(n * self.rate + 8 * (n * self.rate) ** 0.5 + 16))
             at = np.cumsum(gaps) - 1
             chosen = at[at < n]
-        self.rows = np.concatenate([self.rows, np.stack([column[chosen] for column in columns], axis=1)])
-        self._shrink()
+        self._append(np.stack([column[chosen] for column in columns], axis=1))
 
     def merge(self, other: "Sample") -> None:
         """Add the rows of another sample, at the lower of the rates."""
         rate = min(self.rate, other.rate)
-        kept = [mine.rows[self._rng.random(len(mine.rows)) < rate / mine.rate] for mine in (self, other)]
-        self.rows, self.rate = np.concatenate(kept), rate
-        self._shrink()
+        mine, yours = (one.rows[self._rng.random(len(one.rows)) < rate / one.rate] for one in (self, other))
+        self._parts, self._count, self.rate = [mine], len(mine), rate
+        self._append(yours)
 
-    def _shrink(self) -> None:
-        while len(self.rows) > CAPACITY:
-            self.rows = self.rows[self._rng.random(len(self.rows)) < 0.5]
-            self.rate /= 2
+    def _append(self, rows: Array) -> None:
+        self._parts.append(rows)
+        self._count += len(rows)
+        while self._count > CAPACITY:
+            rows = self.rows[self._rng.random(self._count) < 0.5]
+            self._parts, self._count, self.rate = [rows], len(rows), self.rate / 2
 
 
 class Table:
