@@ -79,7 +79,7 @@ def unpack_zstd(path: Place, target: Path) -> None:
     )
     try:
         lines.sink_csv(target, include_header=False, quote_style="never")
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise FileError(f"{path} is not wholly there, or damaged: {str(error).splitlines()[0]}") from None
 
 
@@ -93,15 +93,18 @@ def blocks(
     """
     rest, line = b"", 1
     with plain(path) as (stream, position):
-        while data := stream.read(max(BLOCK, len(rest))):  # ever more, where a record is longer than a block
+        size = BLOCK
+        while data := stream.read(size):
+            end = len(data) < size
             data = rest + data
-            at = cut(data)
+            at = len(data) if end else cut(data)
             if not at and len(data) > LONGEST:
                 raise FileError(f"{path}, line {line}: expected lines of at most {LONGEST} bytes")
             moved(position())
             if at:
                 yield data[:at], line
             line, rest = line + data.count(b"\n", 0, at), data[at:]
+            size = max(BLOCK, len(rest))  # ever more, where a record is longer than a block
         if rest:
             yield rest, line
 

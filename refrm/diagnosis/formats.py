@@ -82,6 +82,14 @@ class Layout:
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """What is known of a pair."""
+        found = {f"length_{role[-1]}" if role.startswith("text") else role for role in self.columns}
+        if self.many:
+            found |= {"r_w", "r_l", "group"}
+        return tuple(role for role in (*NUMBERS, "group", "subset") if role in found)
+
+    @property
     def many(self) -> bool:
         """Whether a row holds several pairs."""
         return "scores" in self.columns
@@ -219,7 +227,8 @@ def _lengths(kinds: Mapping[str, str], taken: set[str]) -> dict[str, str]:
         if w in kinds and v in kinds and _fits("length_w", kinds[w]) and _fits("length_l", kinds[v]):
             return {"length_w": w, "length_l": v}
     for w, v in TEXTS:
-        if not {w, v} & taken and kinds.get(w) == kinds.get(v) and kinds.get(w) in ("text", "messages"):
+        both = {kinds.get(w), kinds.get(v)}
+        if not {w, v} & taken and {"null"} < both | {"null"} <= {"text", "messages", "null"}:
             return {"text_w": w, "text_l": v}
     return {}
 
@@ -259,6 +268,8 @@ def pairs_of(layout: Layout, row: Mapping[str, Any], position: int) -> list[dict
             found[role] = number(value, column)
             if found[role] is None and not role.startswith("length"):
                 raise Unreadable(f"a number in {column!r}, which is empty", missing=role in ("r_w", "r_l"))
+            if role in ("margin", "step") and not math.isfinite(found[role]):
+                raise Unreadable(f"a finite number in {column!r}, got {found[role]}")
         elif role in ("text_w", "text_l"):
             found[f"length_{role[-1]}"] = length(value)
         elif role in ("group", "subset"):

@@ -7,8 +7,6 @@ import polars as pl
 
 from refrm.diagnosis.formats import NUMBERS, Layout
 
-ROLES = ("r_w", "r_l", "margin", "step", "length_w", "length_l", "group", "subset")
-
 
 def standard(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Return a frame whose columns are roles; polars' errors say where that is not possible."""
@@ -33,14 +31,12 @@ def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
 
 
 def required(frame: pl.DataFrame) -> pl.Series:
-    """Return which rows lack a number that a pair must have."""
-    names = [role for role in ("r_w", "r_l", "margin", "step") if role in frame.columns]
-    return frame.select(pl.any_horizontal(pl.col(names).is_null())).to_series()
+    """Return which rows lack a number that a pair must have: scores, and finite margins and steps."""
+    finite = [~pl.col(role).is_finite().fill_null(False) for role in ("margin", "step") if role in frame.columns]
+    return frame.select(pl.any_horizontal(pl.col("r_w", "r_l").is_null(), *finite)).to_series()
 
 
 def frame_of(pairs: Sequence[Mapping[str, Any]], layout: Layout) -> pl.DataFrame:
     """Return the frame of pairs that were read one by one."""
-    roles = {f"length_{role[-1]}" if role.startswith("text") else role for role in layout.columns}
-    roles = {"r_w", "r_l", *roles} - {"scores", "num_correct"}
-    dtypes = {role: pl.Float64 if role in NUMBERS else pl.String for role in ROLES if role in roles}
+    dtypes = {role: pl.Float64 if role in NUMBERS else pl.String for role in layout.roles}
     return pl.DataFrame({role: [pair.get(role) for pair in pairs] for role in dtypes}, dtypes)

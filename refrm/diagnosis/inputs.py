@@ -15,7 +15,6 @@ from refrm.diagnosis.formats import Layout, Unreadable, listed, number, recognis
 from refrm.diagnosis.ledger import Ledger
 from refrm.errors import FileError
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "arrow", "npz", "stdout")
 SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -47,17 +46,6 @@ class Rows:
     def size(self) -> int:
         """Bytes."""
         return os.path.getsize(self.place)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was assumed."""
-        return self.layout.notes
-
-    @property
-    def roles(self) -> set[str]:
-        """The columns of the frames."""
-        roles = {f"length_{role[-1]}" if role.startswith("text") else role for role in self.layout.columns}
-        return {"r_w", "r_l", *roles} - {"scores", "num_correct"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +140,13 @@ def _document(place: Place, named: Mapping[str, str]) -> Rows | Records:
     if isinstance(held, dict) and isinstance(held.get("log_history"), list):
         return Records(place, lambda ledger: checked(enumerate(held["log_history"], 1), ledger), "trl")
     rows = columnar.rows_of(held)
-    layout = _known(place, rows[:SAMPLE], named, "keys")
+    try:
+        layout = _known(place, rows[:SAMPLE], named, "keys")
+    except FileError:
+        if not isinstance(held, dict):
+            raise
+        rows = [held]  # a single line of JSON lines
+        layout = _known(place, rows, named, "keys")
     if layout is None:
         return Records(place, lambda ledger: checked(enumerate(rows, 1), ledger))
     return Rows(place, layout, lambda ledger, _: columnar.slow(iter(rows), 0, layout, ledger))
@@ -166,9 +160,8 @@ def _csv(place: Place, named: Mapping[str, str], separator: str | None) -> Rows 
         raise FileError(f"{place}: expected names of columns in the first line, but it is not {why}") from None
     form = text.Csv(Layout("", {}, {}), header, separator, start)
     rest = form.records(first[start[0] :], start[1] + 1)
-    sample = [row for _, row in islice(rest, SAMPLE) if not isinstance(row, Unreadable)] or [
-        form.row([""] * len(header))
-    ]
+    sample = [row for _, row in islice(rest, SAMPLE) if not isinstance(row, Unreadable)]
+    sample = sample or [form.row([""] * len(header))]
     if header == ["array", "index", "score"]:
         return _long(place, form, named)
     layout = _known(place, sample, named)

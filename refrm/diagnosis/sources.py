@@ -14,13 +14,14 @@ import polars as pl
 
 from refrm.diagnosis import logs
 from refrm.diagnosis.blocks import ZSTD, Place, opened, unpack_zstd
+from refrm.diagnosis.formats import OPTIONS
 from refrm.diagnosis.inputs import Records, Rows, open_input
 from refrm.diagnosis.ledger import Ledger
 from refrm.diagnosis.model import Chunk, Log, Problems
 from refrm.errors import FileError, InputError
 from refrm.spec import Array
 
-MOST_SUBSETS = 1000
+MOST_SUBSETS = 256
 LEAST = 1 << 17
 """Pairs in a chunk, at least: what reads chunks has a price for each."""
 
@@ -47,12 +48,12 @@ class Pairs:
         self.moved: Callable[[int], None] = lambda _: None
         self._codes: dict[str, int] = {}
         self._ledger = Ledger(max_bad)
-        every = [one.roles for one in inputs]
+        every = [set(one.layout.roles) for one in inputs]
         self._roles = set.intersection(*every)
         self._steps = (
             [None] * len(inputs) if together or "step" in self._roles or len(inputs) == 1 else steps_of(inputs)
         )
-        self.notes = tuple(note for one in inputs for note in one.notes)
+        self.notes = tuple(note for one in inputs for note in one.layout.notes)
         if dropped := set.union(*every) - self._roles:
             self.notes += (f"not in every file, so left aside: {', '.join(sorted(dropped))}",)
         if self._steps[0] is not None:
@@ -179,8 +180,9 @@ class Opened:
         max_bad: float = 0.01,
     ) -> None:
         named = dict(named or {})
-        if ("r_w" in named) != ("r_l" in named):
-            raise InputError("--chosen and --rejected go together: name both columns, or neither")
+        for w, v in (("r_w", "r_l"), ("length_w", "length_l")):
+            if (w in named) != (v in named):
+                raise InputError(f"{OPTIONS[w]} and {OPTIONS[v]} go together: name both columns, or neither")
         if len(set(map(str, files))) < len(files):
             raise InputError("a file is named twice")
         with ExitStack() as stack:

@@ -73,10 +73,10 @@ def _block(block: bytes, line: int, form: Format, ledger: Ledger) -> Iterator[pl
             again = [_slow(lines[i], line + i, form, ledger) for i in odd.arg_true()]
             yield from (frame for frame in again if frame.height)
             return
-    if len(block) > PIECE:
-        for part, at in pieces(block, line, form.cut, max(PIECE, len(block) // 16)):
-            yield from _block(part, at, form, ledger)
-    else:
+    parts = list(pieces(block, line, form.cut, max(PIECE, len(block) // 16)))
+    for part, at in parts if len(parts) > 1 else ():
+        yield from _block(part, at, form, ledger)
+    if len(parts) == 1:
         yield _slow(block, line, form, ledger)
 
 
@@ -151,7 +151,7 @@ class JsonLines:
 def _json_schema(layout: Layout) -> dict[str, Any] | None:
     """Return what polars is to read; None where the layout is not that simple."""
     numbers = {"number": pl.Float64, "null": pl.Float64, "list": pl.List(pl.Float64)}
-    texts = {"text": pl.String, "messages": pl.List(pl.Struct({"content": pl.String}))}
+    texts = {"text": pl.String, "null": pl.String, "messages": pl.List(pl.Struct({"content": pl.String}))}
     schema: dict[str, Any] = {}
     for role, column in layout.columns.items():
         known = numbers if role in NUMBERS else texts if role in ("text_w", "text_l") else {}
