@@ -77,12 +77,12 @@ def p_value(count: Array, right: Array, unsure: Array, effect: float = 1.0) -> f
 def scaling(tally: Tally, level: Level) -> tuple[Estimate | None, float | None]:
     """Return the a that minimises mean softplus(-a*d) over the sample, and the log loss that it saves.
 
-    None where there is no finite one: no margin, or all margins, of the sample are on the wrong side.
+    None where there is no finite one: all margins of the sample are on one side, or as good as 0.
     """
     d = tally.sample.rows[:, 0] - tally.sample.rows[:, 1]
-    if not (np.any(d > 0) and np.any(d < 0)):
+    scale = float(np.max(np.abs(d)))
+    if not (np.any(d > 0) and np.any(d < 0)) or scale < 1e-100:
         return None, None
-    scale = float(np.sqrt(np.mean(d * d)))
     d = d / scale
     a = 0.0
     for _ in range(200):  # Newton with halving; the objective is convex, and finite everywhere

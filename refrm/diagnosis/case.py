@@ -3,6 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
 
 from refrm.diagnosis.bounds import largest_pull
 from refrm.diagnosis.model import Bound, Estimate, Figures, Finding, Groups, Settings, Trend
@@ -11,17 +14,25 @@ from refrm.diagnosis.tally import Tally
 from refrm.spec import Array
 
 ORDER = (
-    *("non-finite", "constant-head", "swapped-columns", "padding-or-wrong-token", "duplicated-pairs", "tied-pairs"),
-    *("rounded-scores", "impossible-loss", "bound-violated", "coefficient-mismatch", "per-prompt-shift"),
-    *("global-shift", "drift", "separable-margin-growth", "miscalibrated", "precision-loss", "length-bias"),
+    *("non-finite", "constant-head", "padding-or-wrong-token", "swapped-columns", "duplicated-pairs", "tied-pairs"),
+    *("rounded-scores", "impossible-loss", "bound-violated", "coefficient-mismatch", "drift"),
+    *("per-prompt-shift", "global-shift", "separable-margin-growth", "miscalibrated", "precision-loss", "length-bias"),
 )
 """Every finding, the one that explains others first."""
 
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "constant-head": frozenset(ORDER) - {"non-finite", "constant-head", "impossible-loss"},
-    "swapped-columns": frozenset({"miscalibrated", "coefficient-mismatch", "bound-violated"}),
+    "swapped-columns": frozenset({"miscalibrated", "coefficient-mismatch", "bound-violated", "impossible-loss"}),
     "padding-or-wrong-token": frozenset(
-        {"global-shift", "per-prompt-shift", "precision-loss", "length-bias", "miscalibrated", "bound-violated"}
+        {
+            "swapped-columns",
+            "global-shift",
+            "per-prompt-shift",
+            "precision-loss",
+            "length-bias",
+            "miscalibrated",
+            "bound-violated",
+        }
     ),
 }
 """What a finding makes a mere note of, where it stands for the same pairs."""
@@ -62,9 +73,12 @@ class Case:
 
 def suggested(settings: Settings, margin: float = 0.0) -> float:
     """Return the coefficient with largest pull/(2*coef) = mean s^2 = 4*target^2 (T8)."""
-    import numpy as np
+    return _pull(margin, settings.label_smoothing) / (8 * settings.target**2)
 
-    return float(largest_pull(np.array(margin), settings.label_smoothing)) / (8 * settings.target**2)
+
+@lru_cache(maxsize=64)
+def _pull(margin: float, eps: float) -> float:
+    return float(largest_pull(np.array(margin), eps))
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:

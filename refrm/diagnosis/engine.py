@@ -78,12 +78,19 @@ def diagnose_source(source: PairSource, settings: Settings | None = None) -> Dia
                 timeline.add(chunk)
                 if not timeline.whole:
                     chunk = cut(chunk, chunk.step >= timeline.start)
+            work: list[tuple[Tally, Chunk]] = []
             for code, part in _by_subset(chunk):
                 if code not in tallies:
                     tallies[code] = [Tally(settings, (settings.seed, code, k)) for k in range(LANES)]
-                    if len(tallies) > SUBSETS:
-                        raise InputError(f"subset has more than {SUBSETS} labels: is it a prompt's, a group?")
-                _share_out(tallies[code], part, pool)
+                work += _shares(tallies[code], part)
+            if len(tallies) > SUBSETS:
+                raise InputError(f"subset has more than {SUBSETS} labels: is it a prompt's, a group?")
+            if len(chunk.r_w) < THREADED:
+                for tally, part in work:
+                    tally.add(part)
+            else:
+                for job in [pool.submit(tally.add, part) for tally, part in work]:
+                    job.result()
     if not read:
         raise InputError(f"no pairs in {source.name}")
     parts = {code: _merged(lanes, settings, code) for code, lanes in sorted(tallies.items())}
@@ -96,21 +103,19 @@ def _by_subset(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
         yield 0, chunk
         return
     if np.any(codes[1:] < codes[:-1]):
-        order = np.argsort(codes, kind="stable")
+        short = codes.max() < 2**15 and codes.min() >= 0
+        order = np.argsort(codes.astype(np.int16) if short else codes, kind="stable")  # of short integers by radix
         chunk, codes = cut(chunk, order), codes[order]
     starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
     for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
         yield int(codes[start]), cut(chunk, slice(start, end))
 
 
-def _share_out(lanes: list[Tally], chunk: Chunk, pool: ThreadPoolExecutor) -> None:
+def _shares(lanes: list[Tally], chunk: Chunk) -> list[tuple[Tally, Chunk]]:
     if len(chunk.r_w) < THREADED:
-        lanes[0].add(chunk)
-        return
+        return [(lanes[0], chunk)]
     edges = np.linspace(0, len(chunk.r_w), LANES + 1).astype(int)
-    jobs = [pool.submit(lane.add, cut(chunk, slice(a, b))) for lane, a, b in zip(lanes, edges, edges[1:], strict=False)]
-    for job in jobs:
-        job.result()
+    return [(lane, cut(chunk, slice(a, b))) for lane, a, b in zip(lanes, edges, edges[1:], strict=False)]
 
 
 def _merged(tallies: Iterable[Tally], settings: Settings, seed: int) -> Tally:
@@ -253,7 +258,7 @@ def _unknown(case: Case, groups: Groups | str, timeline: Timeline | None) -> dic
     if not case.settings.coef:
         unknown["bounds"] = "T7 and T8 need the coefficient of the training"
     if case.shown.calibration and case.shown.calibration.factor is None:
-        unknown["calibration.factor"] = "all margins are on one side: the likelihood has no maximum"
+        unknown["calibration.factor"] = "all margins are on one side, or 0: the likelihood has no maximum"
     if case.shown.n and rules_data.untold(case):
         unknown["duplicates"] = "scores are rounded: repetitions cannot be told from coincidences"
     return unknown

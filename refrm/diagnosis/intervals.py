@@ -23,7 +23,7 @@ class Level:
         ``effect`` is the design effect: by how much the variance of the mean exceeds that of independent pairs.
         """
         half = self.t(n / effect) * math.sqrt(max(variance, 0.0) * effect / n) if n > 1 else math.inf
-        return Estimate(value, value - half, value + half)
+        return Estimate(float(value), float(value - half), float(value + half))
 
     def share(self, k: float, n: float, effect: float = 1.0) -> Estimate:
         """Return Wilson's interval of k out of n."""

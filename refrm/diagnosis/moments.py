@@ -65,8 +65,9 @@ class Moments:
 
 def _moved(sums: Array, by_h: float, by_d: float) -> Array:
     """Return the sums about a pivot that is lower by ``by_h``, ``by_d``: (x + by)^i expanded."""
-    moved: Array = _binomial(by_h) @ sums @ _binomial(by_d).T
-    return np.where(_ORDER <= 4, moved, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # in what is beyond the fourth order, and cut off
+        moved = np.where(_ORDER <= 4, _binomial(by_h) @ sums, 0.0)
+        return np.where(_ORDER <= 4, moved @ _binomial(by_d).T, 0.0)
 
 
 @lru_cache(maxsize=64)

@@ -77,10 +77,10 @@ def _share(case: Case, energy: float) -> float:
 
 
 def drift(case: Case) -> Iterator[Finding]:
-    """A mean score that still moves: in the second half of the steps by a quarter of the yardstick or more."""
+    """A mean score that still moves: in the second half of the steps by a tenth of the yardstick or more."""
     trend = case.trends.get("mean_score")
     late = trend and (trend.late or trend)
-    if not trend or not late or late.p_value > case.level or abs(late.change) < case.yardstick / 4:
+    if not trend or not late or late.p_value > case.level or abs(late.change) < case.yardstick / 10:
         return
     end = float(case.series["mean_score"][-1])
     if end * late.change < 0 and abs(end) > abs(late.change):
@@ -103,7 +103,7 @@ def drift(case: Case) -> Iterator[Finding]:
         " each checkpoint's own mean (T11)",
         "growth of margins has another cause and another cure (T3, T14)",
         case.name,
-        ("penalty-missing", "squared-difference", "minus-sign", "negative-coefficient"),
+        ("penalty-missing", "squared-difference", "detached-side", "minus-sign", "negative-coefficient"),
     )
 
 
@@ -174,7 +174,7 @@ def miscalibrated(case: Case) -> Iterator[Finding]:
         cure + more,
         "a factor changes no ranking and no accuracy; the squared-sum term does not touch margins (T3)",
         case.name,
-        ()
+        ("missing-log",)
         if gap > 0
         else ("squared-difference", "sum-of-squares", "missing-log", "margin-sign", "normalised-argument"),
     )
@@ -224,6 +224,7 @@ def bound_violated(case: Case) -> Iterator[Finding]:
         f"mean s^2 is {value.value:.4g}; with coefficient {coef:g} it is at most"
         f" {first.bound:.4g} ({', '.join(b.theorem for b in broken)})",
         {"mean_square_sum": value, "share_of_the_mean": 4 * mean * mean / value.value}
+        | ({"implied_coefficient": implied(case, "right")} if case.settings.converged else {})
         | {f"bound_{b.theorem}": b.bound for b in broken},
         tuple(b.theorem for b in broken),
         "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its"
@@ -271,13 +272,19 @@ def coefficient_mismatch(case: Case) -> Iterator[Finding]:
     if not coef or not case.settings.converged or f.mean_square_sum is None:
         return
     found = implied(case, "right")
-    if 1 / 1.2 < found / coef < 1.2:
-        return
+    if f.n and any(not bound.holds for bound in case.bounds):
+        return  # `bound_violated` says so
+    pull = float(case.tally.pulls[Wrong.right]) / f.n
+    if 1 / 1.2 < found / coef < 1.2 or abs(pull - 2 * coef * f.mean_square_sum.value) < 1e-3 * case.yardstick:
+        return  # within 20%, or both sides of the identity are as good as 0
     names = tuple(_consistent(case))
+    told = f"imply a coefficient of {found:.3g}, not {coef:g}"
+    if not 1e-3 < abs(found) < 1e3:
+        told = f"do not balance: the loss pulls by {pull:.3g}, the penalty by {2 * coef * f.mean_square_sum.value:.3g}"
     yield Finding(
         "coefficient-mismatch",
         "finding",
-        f"at rest these scores imply a coefficient of {found:.3g}, not {coef:g}",
+        f"at rest these scores {told}",
         {"implied_coefficient": found, "coefficient": coef, "mean_square_sum": f.mean_square_sum}
         | {f"implied_if_{name}": implied(case, name) for name in names if name in IDENTITIES},
         ("T8",),

@@ -80,7 +80,7 @@ class Table:
         """Add rows of sums, shape (n, width), to their keys, all of which are kept ones."""
         self._new.append((keys, sums))
         self._waiting += len(keys)
-        if self._waiting > 4 * CAPACITY:
+        if self._waiting > CAPACITY:
             self.settle()
 
     def merge(self, other: "Table") -> None:

@@ -28,29 +28,36 @@ def grid(rows: Array) -> Grid | None:
     A decimal may have passed through float32; where float32 itself is as coarse as the decimals nothing can be told.
     """
     x = rows.ravel()
-    x = x[x != 0]
-    if len(x) < ENOUGH or np.ptp(np.abs(x)) == 0:
+    if len(x) < ENOUGH or np.ptp(x) == 0:
         return None
-    single = np.mean(x.astype(np.float32) == x) >= 0.99
+    x = x[x != 0]
+    if np.max(np.abs(x)) > 256 and np.mean(FORMATS["bfloat16"].rounded(x) == x) >= 0.99:
+        return _of_format("bfloat16", x)  # not "whole numbers", of which half or more are missing
+    with np.errstate(over="ignore"):
+        single = np.mean(x.astype(np.float32) == x) >= 0.99
     for decimals in range(4):
         scaled = x * 10.0**decimals
         error = np.abs(scaled) * (2.0**-23 if single else 2.0**-51)
         if np.quantile(error, 0.99) < 0.05 and np.mean(np.abs(scaled - np.rint(scaled)) <= error) >= 0.99:
             return Grid(f"{decimals} decimals" if decimals else "whole numbers", 10.0**-decimals)
     for name in ("bfloat16", "float16"):
-        form = FORMATS[name]
-        if np.mean(form.rounded(x) == x) >= 0.99:
-            return Grid(name, float(form.spacing(np.median(np.abs(x), keepdims=True))[0]))
+        if np.mean(FORMATS[name].rounded(x) == x) >= 0.99:
+            return _of_format(name, x)
     return None
 
 
+def _of_format(name: str, x: Array) -> Grid:
+    return Grid(name, float(FORMATS[name].spacing(np.array([np.median(np.abs(x))]))[0]))
+
+
 def near_ties(rows: Array, step: float) -> tuple[int, int]:
-    """Return how many pairs have |d| < step, and how many ties rounding to the step explains: as many as pairs have
-    d = +step, or -step, on average.
+    """Return how many pairs have |d| < step, and how many ties rounding explains: as many as pairs have the smallest
+    margin above 0, or below, on average.
     """
-    d = rows[:, 0] - rows[:, 1]
-    beside = np.count_nonzero(np.abs(np.abs(d) - step) < step / 2) / 2
-    return int(np.count_nonzero(np.abs(d) < step * (1 - 1e-6))), int(beside)
+    gap = np.abs(rows[:, 0] - rows[:, 1])
+    apart = gap[gap > step / 2]
+    beside = np.count_nonzero(apart < apart.min() + step / 2) / 2 if len(apart) else 0.0
+    return int(np.count_nonzero(gap < step * (1 - 1e-6))), int(beside)
 
 
 class Clusters(NamedTuple):
