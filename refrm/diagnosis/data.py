@@ -1,4 +1,4 @@
-"""What goes into a diagnosis: a `PairSource` of `Chunk`s (scores, pair by pair) or a `Log` (aggregates), and `Settings`.
+"""What goes into a diagnosis: a `PairSource` of `Chunk`s (scores, pair by pair) or a `Log` of means, and `Settings`.
 
 Notation as everywhere: d = r_w - r_l, s = r_w + r_l, and s/2 is the pair's mean score.
 """

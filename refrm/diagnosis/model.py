@@ -14,8 +14,25 @@ from refrm.diagnosis.data import SERIES, Chunk, Log, PairSource, Problem, Proble
 from refrm.spec import Array
 
 __all__ = [
-    *("SERIES", "Bin", "Bound", "Calibration", "Chunk", "Diagnosis", "Estimate", "Figures", "Finding", "Groups"),
-    *("Histogram", "Lengths", "Log", "PairSource", "Precision", "Problem", "Problems", "Settings", "Trend"),
+    "Bin",
+    "Bound",
+    "Calibration",
+    "Chunk",
+    "Diagnosis",
+    "Estimate",
+    "Figures",
+    "Finding",
+    "Groups",
+    "Histogram",
+    "Lengths",
+    "Log",
+    "PairSource",
+    "Precision",
+    "Problem",
+    "Problems",
+    "SERIES",
+    "Settings",
+    "Trend",
 ]
 
 
@@ -295,7 +312,7 @@ class Diagnosis:
     unknown: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sample: tuple[Array, Array] = (np.empty(0), np.empty(0))
-    problems: Problems = Problems()
+    problems: Problems = field(default_factory=Problems)
 
     @property
     def healthy(self) -> bool:
