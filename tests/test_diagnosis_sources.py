@@ -1,6 +1,7 @@
 """What files hold: every format by a tiny sample of it, every kind of malformed line, and that nothing is dropped."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -675,6 +676,27 @@ def test_damaged_within(tmp_path):
     refused(tmp_path / "x.json", "x.json, line 2: expected JSON, but")
     (tmp_path / "y.json").write_bytes(b'{"chosen": "\xff"}')
     refused(tmp_path / "y.json", "y.json", "UTF-8")
+
+
+def test_random_damage_is_refused_or_counted(tmp_path):
+    rng = random.Random(0)
+    rows = [
+        {"scores_chosen": rng.random(), "scores_rejected": rng.random(), "prompt": rng.choice("ab")} for _ in range(50)
+    ]
+    read_at_all = 0
+    for _ in range(200):
+        name = rng.choice(["x.jsonl", "x.csv", "x.tsv", "rows.json", "columns.json", "x.csv.gz", "x.npz", "x.parquet"])
+        data = bytearray(WRITERS[name](rows))
+        for _ in range(rng.choice([1, 2, 9])):
+            at = rng.randrange(len(data))
+            new = rng.choice([b"", b'"', b"\n", b",", b"{", b"]", b"\0", b"\xff", bytes([rng.randrange(256)])])
+            data[at : at + rng.randrange(20)] = new
+        (tmp_path / name).write_bytes(data)
+        with contextlib.suppress(FileError):
+            found = read(tmp_path / name, max_bad=0.99)
+            read_at_all += 1
+            assert len(found["r_w"]) + found["problems"].count >= 40 or not name.endswith(("l", "v"))
+    assert 50 < read_at_all < 150
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from refrm.diagnosis.model import Diagnosis
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "arrow", "npz", "stdout")
-LONG = 20_000_000
+MEGABYTE = 10**6
+LONG = 20 * MEGABYTE
 """Bytes from which on a file gets a progress bar."""
 
 COLUMNS = {
@@ -100,10 +101,10 @@ def diagnose(
     given = {role: name for role, name in named.items() if name is not None}
     with Opened(files, given, form, together, max_bad) as held:
         if isinstance(held, Pairs):
-            with progress(held.total // 10**6, "reading, MB", quiet or as_json or held.total < LONG) as moved:
+            with progress(held.total // MEGABYTE, "reading, MB", quiet or as_json or held.total < LONG) as moved:
                 from refrm.diagnosis import diagnose_source
 
-                held.moved = lambda count: moved(count // 10**6)
+                held.moved = lambda count: moved(count // MEGABYTE)
                 found = diagnose_source(held, about)
             found = replace(found, notes=(*held.notes, *found.notes))
         else:
