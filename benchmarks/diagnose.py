@@ -2,7 +2,7 @@
 
 The peers are queries of polars and DuckDB that are written by hand (scripts/diagnose_*.py): once of the same sums, once
 of fewer, which are what one is likely to write. refrm does more than either: it keeps samples, counts repetitions by
-hash, and judges. Peak memory is ru_maxrss of the process, which counts the pages of the file that it has mapped.
+hash, and judges. Peak memory is that of resident pages, those of the file that are mapped included.
 """
 
 import json

@@ -32,8 +32,9 @@ def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
 
 def required(frame: pl.DataFrame) -> pl.Series:
     """Return which rows lack a number that a pair must have: scores, and finite margins and steps."""
-    finite = [~pl.col(role).is_finite().fill_null(False) for role in ("margin", "step") if role in frame.columns]
-    return frame.select(pl.any_horizontal(pl.col("r_w", "r_l").is_null(), *finite)).to_series()
+    odd = [~pl.col(role).is_finite().fill_null(False) for role in ("margin", "step") if role in frame.columns]
+    odd += [pl.col(role).is_null() for role in ("r_w", "r_l") if frame[role].null_count()]
+    return frame.select(pl.any_horizontal(odd)).to_series() if odd else pl.repeat(False, frame.height, eager=True)
 
 
 def frame_of(pairs: Sequence[Mapping[str, Any]], layout: Layout) -> pl.DataFrame:

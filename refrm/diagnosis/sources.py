@@ -22,8 +22,10 @@ from refrm.errors import FileError, InputError
 from refrm.spec import Array
 
 MOST_SUBSETS = 256
-LEAST = 1 << 17
-"""Pairs in a chunk, at least: what reads chunks has a price for each."""
+LEAST = 1 << 16
+"""Pairs in a chunk, if there are so many: what reads chunks has a price for each."""
+
+MOST_PARTS = 64
 
 
 class Pairs:
@@ -110,15 +112,30 @@ class Pairs:
 
 
 def gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Yield frames of at least `LEAST` rows each, but for the last."""
+    """Yield frames of at least `LEAST` rows each, where there are so many."""
     waiting: list[pl.DataFrame] = []
     for frame in frames:
-        waiting.append(frame.select(sorted(frame.columns)))
-        if sum(part.height for part in waiting) >= LEAST:
-            yield pl.concat(waiting)
-            waiting = []
+        for part in _parts(frame.select(sorted(frame.columns))):
+            large = part.height >= LEAST
+            waiting += [] if large else [part]
+            if waiting and (large or sum(small.height for small in waiting) >= LEAST):
+                yield pl.concat(waiting)
+                waiting = []
+            if large:
+                yield part
     if any(part.height for part in waiting):
         yield pl.concat(waiting)
+
+
+def _parts(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield what lies in one piece in memory: to put pieces together is to copy them."""
+    lengths = frame.to_series().chunk_lengths()
+    if len(lengths) > MOST_PARTS or any(column.chunk_lengths() != lengths for column in frame.iter_columns()):
+        lengths = [frame.height]
+    at = 0
+    for length in lengths:
+        yield frame.slice(at, length)
+        at += length
 
 
 def _codes(column: pl.Series, count: int) -> Array:
