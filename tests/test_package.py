@@ -124,7 +124,18 @@ def run(code, **env):
 
 
 def test_import_loads_nothing():
-    heavy = ("scipy", "numba", "matplotlib", "click", "rich", "hypothesis", "sklearn", "polars", "refrm.oracle", "refrm.diagnosis")
+    heavy = (
+        "scipy",
+        "numba",
+        "matplotlib",
+        "click",
+        "rich",
+        "hypothesis",
+        "sklearn",
+        "polars",
+        "refrm.oracle",
+        "refrm.diagnosis",
+    )
     assert run(f"import sys, refrm; print([m for m in {heavy!r} if m in sys.modules])").strip() == "[]"
 
 

@@ -80,7 +80,8 @@ def diagnose(
 
     FILE holds scores pair by pair, or is a training log; - is standard input. Formats of RewardBench, LLaMA-Factory,
     OpenRLHF, TRL, ms-swift, DeepSpeed-Chat and refrm are recognised; name other columns by options. Several files are
-    points in time, by the steps in their names. Exit code 0: healthy, 1: something to act on, 2: could not be read.
+    points in time, by the steps in their names. Rows that are malformed or lack a score are counted, shown and left
+    out; NaN and infinities are scores, and judged. Exit code 0: healthy, 1: something to act on, 2: could not be read.
 
     \b
     Examples:
