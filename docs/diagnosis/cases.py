@@ -83,6 +83,15 @@ def separable(rng, shared, n=400, p=32):
     return refrm.datasets.Pairs(chosen[wide], rejected[wide])
 
 
+INVISIBLE = {
+    "M1": "the margins of other pairs act like margins drawn at random",
+    "M5": "the margins of other pairs act like margins drawn at random",
+    "L4": "it differs from the right loss only where a model is most wrong",
+    "F1": "scores of the usual size have margins far above the spacing",
+}
+"""Mistakes of the catalogue that scores and logs do not show; `refrm check` of the loss does."""
+
+
 # --- mistakes of the catalogue, trained
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from cases import CASES, HEALTHY
+from cases import CASES, HEALTHY, INVISIBLE
 
 from refrm.diagnosis.case import ORDER
 from refrm.files import write_atomic
@@ -98,6 +98,8 @@ def markdown(results):
         lines.append(
             f"| {row['case']} | {row['cause']} | {row['expected']} | {row['right']}/{seeds} | {named} | {more} |"
         )
+    lines += ["", "Mistakes of the catalogue that scores and logs do not show, and `refrm check` does:", ""]
+    lines += [f"- {mistake}: {reason}" for mistake, reason in INVISIBLE.items()]
     counts = confusion(results)
     names = [name for name in (*ORDER, "healthy") if any(name in key for key in counts)]
     lines += ["", "## Confusion matrix", "", "Rows are causes, columns are first findings.", ""]

@@ -143,8 +143,8 @@ def _diagnosis(
         groups=groups if isinstance(groups, Groups) else None,
         series=series,
         trends=trends,
-        bounds=_bounds(overall),
     )
+    overall = replace(overall, bounds=_bounds(overall))
     cases = [overall]
     if several:
         cases += [_case(names[code], tally, settings, strict) for code, tally in parts.items()]

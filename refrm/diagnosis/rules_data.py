@@ -101,7 +101,7 @@ def swapped_columns(case: Case) -> Iterator[Finding]:
 
 
 def wrong_token(case: Case) -> Iterator[Finding]:
-    """Scores that are large and in two clusters, tied to length, or large on both sides and no better than chance."""
+    """Scores in two clusters that part responses of one pair, tied to length, or large and no better than chance."""
     f = case.shown
     if f.mean_chosen is None or f.mean_rejected is None or f.n < 50:
         return
@@ -112,23 +112,21 @@ def wrong_token(case: Case) -> Iterator[Finding]:
     split = [c for c in sides if c and c.separation > 6 and c.minority > 0.02 and c.high - c.low > 20]
     if split:
         c = max(split, key=lambda c: c.separation)
-        marks.append("scores fall into two clusters")
-        evidence |= {"cluster_low": c.low, "cluster_high": c.high, "cluster_minority": c.minority}
-    if f.lengths:
-        tied = (
-            [abs(e.value) for e in (case.strict.lengths.chosen, case.strict.lengths.rejected)]
-            if case.strict.lengths
-            else []
-        )
-        if min(tied) > 0.8 and min(abs(f.mean_chosen.value), abs(f.mean_rejected.value)) > LARGE / 5:
-            marks.append("scores follow length")
-            evidence |= {"length_chosen": f.lengths.chosen, "length_rejected": f.lengths.rejected}
-    large = min(abs(f.mean_chosen.value), abs(f.mean_rejected.value)) > LARGE
+        high = rows > (c.low + c.high) / 2
+        parted = float(np.mean(high[:, 0] != high[:, 1]))  # else it is two kinds of prompts
+        if parted > 0.02:
+            marks.append("scores fall into two clusters")
+            evidence |= {"cluster_low": c.low, "cluster_high": c.high, "pairs_parted": parted}
+    least = min(abs(f.mean_chosen.value), abs(f.mean_rejected.value))
+    least = least if f.mean_chosen.value * f.mean_rejected.value > 0 else 0.0
+    if f.lengths and least > LARGE / 5 and min(abs(e.value) for e in (f.lengths.chosen, f.lengths.rejected)) > 0.8:
+        marks.append("scores follow length")
+        evidence |= {"length_chosen": f.lengths.chosen, "length_rejected": f.lengths.rejected}
     chance = case.strict.accuracy["half"]
-    if large and (chance.value < 0.55 and chance.high > 0.45 and not chance.low > 0.55):
+    if least > LARGE and chance.high > 0.45 and chance.value < 0.55:
         marks.append("scores are large on both sides and rank no better than chance")
         evidence |= {"accuracy": f.accuracy["half"]}
-    if not (marks or large):
+    if not (marks or least > LARGE):
         return
     title = " and ".join(marks) or "scores beyond 100 on both sides: inflation, or a score read at a wrong token"
     yield Finding(

@@ -100,7 +100,8 @@ def swapped_columns(case: LogCase) -> Iterator[Finding]:
 def wrong_token(case: LogCase) -> Iterator[Finding]:
     """Scores beyond 100 on both sides: a finding where accuracy is no better than chance."""
     sides = {k: case.shown[k] for k in ("mean_chosen", "mean_rejected", "mean_score") if k in case.shown}
-    if not sides or min(abs(e.value) for e in sides.values()) <= LARGE:
+    values = [e.value for e in sides.values()]
+    if not sides or min(map(abs, values)) <= LARGE or min(values) * max(values) < 0:
         return
     accuracy = case.strict.get("accuracy")
     chance = accuracy is not None and accuracy.value < 0.55 and accuracy.low <= 0.55
@@ -178,8 +179,8 @@ def drift(case: LogCase) -> Iterator[Finding]:
     if not trend or not late or late.p_value > case.level or abs(late.change) < case.yardstick / 10:
         return
     end = case.shown["mean_score"].value
-    if end * late.change < 0 and abs(end) > abs(late.change):
-        return
+    if abs(end) < abs(end - late.change):
+        return  # on its way to 0
     given = f"the coefficient {case.settings.coef:g} does not hold it: " if case.settings.coef else ""
     yield Finding(
         "drift",

@@ -83,8 +83,8 @@ def drift(case: Case) -> Iterator[Finding]:
     if not trend or not late or late.p_value > case.level or abs(late.change) < case.yardstick / 10:
         return
     end = float(case.series["mean_score"][-1])
-    if end * late.change < 0 and abs(end) > abs(late.change):
-        return  # on its way back to 0
+    if abs(end) < abs(end - late.change):
+        return  # on its way to 0
     given = case.settings.coef
     more = f"your coefficient {given:g} does not hold it: " if given else ""
     yield Finding(

@@ -23,8 +23,8 @@ def theil_sen(x: Array, y: Array, alpha: float = 0.05) -> Estimate:
     if not len(slopes):
         return Estimate(math.nan, -math.inf, math.inf, "theil-sen")
     half = Level(alpha).t(math.inf) * math.sqrt(_variance(y))
-    # the ranks at which the interval ends: Sen (1968)
-    low, high = round((len(slopes) - half) / 2), round((len(slopes) + half) / 2) - 1
+    # the interval ends at the slopes of these ranks: Sen (1968)
+    low, high = round((len(slopes) - half) / 2) - 1, round((len(slopes) + half) / 2)
     return Estimate(
         float(np.median(slopes)),
         float(slopes[low]) if low >= 0 else -math.inf,
