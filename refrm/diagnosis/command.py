@@ -1,17 +1,19 @@
 """`refrm diagnose FILE...`: a verdict on scores or on a training log, with its evidence and a cure."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from refrm.console import print_json, progress
 from refrm.errors import InputError
-from refrm.options import Number, output_options
+from refrm.options import Number, check_outputs, output_options, path
 
 if TYPE_CHECKING:
     from refrm.diagnosis.model import Diagnosis
 
+SUFFIXES = (".png", ".svg")
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "arrow", "npz", "stdout")
 MEGABYTE = 10**6
 LONG = 20 * MEGABYTE
@@ -63,6 +65,8 @@ def naming(command: Any) -> Any:
 @click.option("--start", type=Number(0), metavar="J0", help="Objective where training began; default: of zero scores.")
 @click.option("--converged", is_flag=True, help="These are all pairs of the training, at rest: T8 must hold exactly.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples and bootstrap.")
+@click.option("--html", type=path, help="Write a page with everything, pictures included, to send around.")
+@click.option("--plot", type=path, help="Write the pictures, as .png or .svg.")
 @output_options
 @click.pass_context
 def diagnose(
@@ -72,6 +76,8 @@ def diagnose(
     form: str | None,
     together: bool,
     max_bad: float,
+    html: Path | None,
+    plot: Path | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -88,7 +94,7 @@ def diagnose(
       refrm diagnose scores.jsonl
       refrm diagnose scores.parquet --chosen good --rejected bad --group prompt_id --coef 0.01
       refrm diagnose checkpoint-*/scores.jsonl
-      refrm diagnose outputs/trainer_state.json --json
+      refrm diagnose outputs/trainer_state.json --html report.html
       refrm diagnose - --format csv --quiet < scores.csv
     """
     try:
@@ -97,6 +103,9 @@ def diagnose(
         raise InputError(f"reading files needs {error.name}: pip install 'refrm[cli]'") from None
     from refrm.diagnosis import settings
 
+    if plot is not None and plot.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--plot must end in {' or '.join(SUFFIXES)}, got {plot}")
+    check_outputs([Path(file) for file in files if file != "-"], {"--html": html, "--plot": plot})
     named = {role: options.pop(role) for role, _ in COLUMNS.values()}
     about = settings(**options)
     given = {role: name for role, name in named.items() if name is not None}
@@ -112,14 +121,26 @@ def diagnose(
             from refrm.diagnosis import diagnose_log
 
             found = diagnose_log(held, about)
-    _show(found, as_json, quiet)
+    _write(found, html, plot)
+    _show(found, html, as_json, quiet)
     ctx.exit(0 if found.healthy else 1)
 
 
-def _show(found: "Diagnosis", as_json: bool, quiet: bool) -> None:
+def _write(found: "Diagnosis", html: Path | None, plot: Path | None) -> None:
+    if html is not None:
+        from refrm.diagnosis.html import write_html
+
+        write_html(html, found)
+    if plot is not None:
+        from refrm.diagnosis.plots import plot_diagnosis
+
+        plot_diagnosis(plot, found)
+
+
+def _show(found: "Diagnosis", html: Path | None, as_json: bool, quiet: bool) -> None:
     if as_json:
         print_json(found.as_dict())
     elif not quiet:
         from refrm.diagnosis.terminal import show
 
-        show(found)
+        show(found, str(html or ""))
