@@ -66,8 +66,8 @@ def _of_pairs(found: Diagnosis) -> Iterator[Panel]:
     yield Panel(
         "margins",
         "Margins",
-        f"The margins d = r_w - r_l. Those left of 0 are ranked wrong; {percent(right)} are ranked right, a tie counting"
-        " one half. The outermost bars hold what is beyond them, too.",
+        f"The margins d = r_w - r_l. Those left of 0 are ranked wrong; {percent(right)} are ranked right, a tie"
+        " counting one half. The outermost bars hold what is beyond them, too.",
         partial(_margins, margin),
     )
     if f.calibration is not None and f.calibration.curve:
@@ -76,8 +76,8 @@ def _of_pairs(found: Diagnosis) -> Iterator[Panel]:
             "reliability",
             "Are its probabilities right?",
             "Where the scores claim to be right with the probability on the horizontal axis, they are right as often as"
-            " the dot is high, with its 95% interval; larger dots are more pairs. On the dashed line the two agree; below"
-            f" it they are over-confident. On average they are {percent(c.ece.value)} apart, of which"
+            " the dot is high, with its 95% interval; larger dots are more pairs. On the dashed line the two agree;"
+            f" below it they are over-confident. On average they are {percent(c.ece.value)} apart, of which"
             f" {percent(c.ece_noise)} would come from chance alone.",
             partial(_reliability, c.curve),
         )
@@ -351,6 +351,9 @@ def _trend_line(axes: Any, step: Array, y: Array, trend: Trend | None, colour: s
     axes.plot(x, slope * x + np.median(y[there] - slope * step[there]), color=INK, linestyle=":", linewidth=1.3)
 
 
+REST: dict[str, Any] = {"color": GREEN, "linewidth": 1.1, "linestyle": (0, (4, 2, 1, 2))}
+
+
 def _references(axes: Any, found: Diagnosis, names: Sequence[str]) -> None:
     """Draw what a series should be near to, or stay below."""
     rest = next((bound.bound for bound in found.bounds if bound.theorem == "T8"), None)
@@ -358,11 +361,9 @@ def _references(axes: Any, found: Diagnosis, names: Sequence[str]) -> None:
         axes.axhline(0, color=INK, linewidth=0.6)
     if "mean_score" in names and rest is not None and math.isfinite(rest):
         for sign, label in ((1, "bound at rest (T8)"), (-1, None)):
-            axes.axhline(
-                sign * math.sqrt(rest) / 2, color=GREEN, linewidth=1.1, linestyle=(0, (4, 2, 1, 2)), label=label
-            )
+            axes.axhline(sign * math.sqrt(rest) / 2, label=label, **REST)
     if "mean_square_sum" in names and rest is not None and math.isfinite(rest):
-        axes.axhline(rest, color=GREEN, linewidth=1.1, linestyle=(0, (4, 2, 1, 2)), label="bound at rest (T8)")
+        axes.axhline(rest, label="bound at rest (T8)", **REST)
     if "loss" in names:
         axes.axhline(math.log(2), color=INK, linewidth=0.8, linestyle=(0, (1, 3)), label="log 2: no margin")
     if "accuracy" in names:

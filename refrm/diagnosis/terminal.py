@@ -1,4 +1,4 @@
-"""A diagnosis on one screen of a terminal: the verdict, what helps, and the figures; the rest as far as there is room."""
+"""A diagnosis on one screen of a terminal: the verdict, what helps, figures, and as much more as there is room for."""
 
 import sys
 from collections.abc import Iterator

@@ -10,10 +10,10 @@ from refrm.diagnosis.model import Diagnosis, Estimate, Figures
 THEOREMS: Mapping[str, str] = {
     "T1": "Adding one number to both scores of a pair changes no loss, no probability and no ranking: the pairwise loss"
     " cannot see where scores are.",
-    "T2": "The pairwise loss pulls the two scores of a pair apart with equal forces, each at most 1/N, and a loss of the"
-    " right form is never below softplus(-mean d).",
+    "T2": "The pairwise loss pulls the two scores of a pair apart with equal forces, each at most 1/N, and a loss of"
+    " the right form is never below softplus(-mean d).",
     "T3": "The squared-sum term puts no force on the margin d, the pairwise loss none on the sum s.",
-    "T4": "The squared sum is the one quadratic penalty that is fair to both responses and puts no force on the margin.",
+    "T4": "The squared sum is the one quadratic penalty that is fair to both responses and puts no force on margins.",
     "T5": "Margins of separable pairs grow for ever, like the logarithm of the steps; the squared-sum term does not"
     " change that.",
     "T6": "In a model, learning the margin moves features that both responses share, and with them the mean score;"
@@ -27,8 +27,8 @@ THEOREMS: Mapping[str, str] = {
     "T11": "Subtracting a constant from all scores changes no probability. The mean score is the best constant; it"
     " removes the mean of s and leaves its spread.",
     "T12": "The penalty on a batch's mean score sees less than mean s^2, and how much less depends on the batch size.",
-    "T13": "Over the real numbers a shift is free; over floating-point numbers it costs margins up to one spacing of the"
-    " shifted scores.",
+    "T13": "Over the real numbers a shift is free; over floating-point numbers it costs margins up to one spacing of"
+    " the shifted scores.",
     "T14": "Label smoothing eps stops margins at log((1 - eps)/eps); it, not the squared-sum term, bounds them.",
 }
 """By id, in the words of a report; `docs/theorems.md` has them in full."""
