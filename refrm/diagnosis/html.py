@@ -1,17 +1,17 @@
 """A diagnosis as one page: a file to send around. It needs no network and no script, and the same diagnosis gives the
 same bytes.
 
-Whatever comes from outside (names of files and subsets, lines that could not be read) passes `_text`; should that
+Whatever comes from outside (names of files and subsets, lines that could not be read) passes `markup.text`; should that
 fail, the page's own policy still forbids scripts and requests.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 from refrm import __version__
 from refrm.diagnosis import wording
+from refrm.diagnosis.markup import Name, sentence, table, text
 from refrm.diagnosis.model import Diagnosis, Estimate, Finding, Trend
 from refrm.diagnosis.panels import panels
 from refrm.diagnosis.plots import as_svg
@@ -54,7 +54,7 @@ def page(found: Diagnosis) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
-        f"<title>{_text(title)}</title>",
+        f"<title>{text(title)}</title>",
         f"<style>\n{style}</style>\n</head>\n<body>",
         *_header(found),
         "<main>",
@@ -68,7 +68,7 @@ def page(found: Diagnosis) -> str:
         *_problems(found),
         *_method(found),
         "</main>",
-        f"<footer>Made by refrm {_text(__version__)}: <code>refrm diagnose</code>.</footer>",
+        f"<footer>Made by refrm {text(__version__)}: <code>refrm diagnose</code>.</footer>",
         "</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -79,9 +79,9 @@ def _header(found: Diagnosis) -> Iterator[str]:
     word = "Healthy" if not severe else f"{len(severe)} finding{'s' if len(severe) > 1 else ''}"
     yield f'<header class="{"good" if found.healthy else "bad"}">'
     about = "; ".join(filter(None, wording.subject(found)))
-    yield f'<p class="what">{_text(found.name)}<br><span>{_text(about)}</span></p>'
+    yield f'<p class="what">{text(found.name)}<br><span>{text(about)}</span></p>'
     yield f'<h1><span class="mark" aria-hidden="true"><b>{"✓" if found.healthy else "!"}</b></span> {word}</h1>'
-    links = [f'<li><a href="#finding-{k}">{_sentence(one.title)}</a></li>' for k, one in enumerate(severe, 1)]
+    links = [f'<li><a href="#finding-{k}">{sentence(one.title)}</a></li>' for k, one in enumerate(severe, 1)]
     yield f"<ol>{''.join(links)}</ol>" if links else "<p>There is nothing to act on.</p>"
     yield "</header>"
 
@@ -97,20 +97,20 @@ def _findings(found: Diagnosis) -> Iterator[str]:
 
 
 def _finding(one: Finding, key: str) -> Iterator[str]:
-    where = f" in {_text(one.subset)}" if one.subset else ""
-    yield f'<article id="{key}" class="{_text(one.severity)}"><h3>{_sentence(one.title)}{where}</h3>'
-    yield f'<p class="id"><code>{_text(one.id)}</code></p><div class="sides"><div>'
-    yield f"<h4>What helps</h4><p>{_sentence(one.cure)}</p>"
-    yield f"<h4>What that does not mend</h4><p>{_sentence(one.will_not_fix)}</p>"
+    where = f" in {text(one.subset)}" if one.subset else ""
+    yield f'<article id="{key}" class="{text(one.severity)}"><h3>{sentence(one.title)}{where}</h3>'
+    yield f'<p class="id"><code>{text(one.id)}</code></p><div class="sides"><div>'
+    yield f"<h4>What helps</h4><p>{sentence(one.cure)}</p>"
+    yield f"<h4>What that does not mend</h4><p>{sentence(one.will_not_fix)}</p>"
     known = [(name, wording.THEOREMS[name]) for name in dict.fromkeys(one.theorems) if name in wording.THEOREMS]
     if known and one.severity == "finding":
         yield '<h4>Why this is so</h4><dl class="why">'
-        yield from (f"<dt>{name}</dt><dd>{_text(text)}</dd>" for name, text in known)
+        yield from (f"<dt>{name}</dt><dd>{text(says)}</dd>" for name, says in known)
         yield "</dl>"
     yield "</div>"
     found = list(wording.evidence(one.evidence))
     if found:
-        yield from _table("Evidence", ("", "figure", "95% interval"), found)
+        yield from table("Evidence", ("", "figure", "95% interval"), ((name, rest) for name, *rest in found))
     yield "</div>"
     mistakes = list(_mistakes(one.lookalikes))
     if mistakes and one.severity == "finding":
@@ -126,7 +126,7 @@ def _mistakes(names: Sequence[str]) -> Iterator[str]:
     known = {one.name: one for one in MISTAKES}
     for name in names:
         if name in known:
-            yield f"<dt><code>{_text(name)}</code></dt><dd>{_sentence(known[name].description)}</dd>"
+            yield f"<dt><code>{text(name)}</code></dt><dd>{sentence(known[name].description)}</dd>"
 
 
 def _pictures(found: Diagnosis) -> Iterator[str]:
@@ -136,30 +136,30 @@ def _pictures(found: Diagnosis) -> Iterator[str]:
     yield '<section><h2>Pictures</h2><div class="pictures">'
     for panel in drawn:
         yield (
-            f'<figure role="group" aria-labelledby="title-{panel.key}"><h3 id="title-{panel.key}">{_text(panel.title)}'
-            f"</h3>{as_svg(panel)}<figcaption>{_text(panel.says)}</figcaption></figure>"
+            f'<figure role="group" aria-labelledby="title-{panel.key}"><h3 id="title-{panel.key}">{text(panel.title)}'
+            f"</h3>{as_svg(panel)}<figcaption>{text(panel.says)}</figcaption></figure>"
         )
     yield "</div></section>"
 
 
 def _figures(found: Diagnosis) -> Iterator[str]:
-    rows = [
-        (row.label, wording.value(row.value, row.share), wording.interval(row.value, row.share), row.means)
+    rows: list[tuple[Name, Sequence[str]]] = [
+        ((row.label, row.means), (wording.value(row.value, row.share), wording.interval(row.value, row.share)))
         for row in wording.rows(found.figures)
     ]
     if found.groups is not None:
         g = found.groups
         means = f"how much of the variance of s/2 is between prompts; {wording.number(g.n)} prompts"
-        rows.append(("share between prompts", wording.value(g.share, True), wording.interval(g.share, True), means))
+        rows.append((("share between prompts", means), (wording.value(g.share, True), wording.interval(g.share, True))))
     if found.subtract is not None and found.kind == "pairs":
         e = found.subtract
-        rows.append(("constant to subtract", wording.value(e), wording.interval(e), "centres the scores (T11)"))
+        rows.append((("constant to subtract", "centres the scores (T11)"), (wording.value(e), wording.interval(e))))
     if found.suggested_coef is not None:
         means = f"coefficient of mean s^2 that keeps the root mean square of s/2 below {found.settings.target:g} (T8)"
-        rows.append(("suggested coefficient", wording.number(found.suggested_coef), "", means))
+        rows.append((("suggested coefficient", means), (wording.number(found.suggested_coef), "")))
     if rows:
         yield "<section><h2>Figures</h2>"
-        yield from _table("All figures", ("", "figure", "95% interval", "what it is"), rows)
+        yield from table("All figures", ("", "figure", "95% interval"), rows)
         yield "</section>"
 
 
@@ -176,10 +176,10 @@ def _subsets(found: Diagnosis) -> Iterator[str]:
     yield "<section><h2>By subset</h2>"
     heads = ("subset", *(["pairs"] if pairs else []), *(labels[key] for key in columns))
     cells = [
-        (name, *([f"{found.subsets[name].n:,}"] if pairs else []), *(_cell(rows.get(key)) for key in columns))
+        (name, (*([f"{found.subsets[name].n:,}"] if pairs else []), *(_cell(rows.get(key)) for key in columns)))
         for name, rows in by_name.items()
     ]
-    yield from _table("Subsets, with 95% intervals", heads, cells)
+    yield from table("Subsets, with 95% intervals", heads, cells)
     yield "</section>"
 
 
@@ -195,10 +195,10 @@ def _trends(found: Diagnosis) -> Iterator[str]:
     overall = {name: trend for name, trend in found.trends.items() if "@" not in name}
     own = {name: trend for name, trend in found.trends.items() if "@" in name}
     yield "<section><h2>Trends</h2>"
-    yield from _table("Trends over the steps: Theil-Sen and Mann-Kendall", _TREND, _trend_rows(overall))
+    yield from table("Trends over the steps: Theil-Sen and Mann-Kendall", _TREND, _trend_rows(overall))
     if own:
         yield "<details><summary>Trends of the subsets</summary>"
-        yield from _table("Trends of the subsets", _TREND, _trend_rows(own))
+        yield from table("Trends of the subsets", _TREND, _trend_rows(own))
         yield "</details>"
     yield "</section>"
 
@@ -206,16 +206,18 @@ def _trends(found: Diagnosis) -> Iterator[str]:
 _TREND = ("series", "slope per 1,000 steps", "95% interval", "change in all", "p-value", "slope of the second half")
 
 
-def _trend_rows(trends: Mapping[str, Trend]) -> Iterator[tuple[str, ...]]:
+def _trend_rows(trends: Mapping[str, Trend]) -> Iterator[tuple[Name, Sequence[str]]]:
     for name, trend in trends.items():
         late = trend.late
         yield (
             trend_name(name),
-            wording.value(trend.slope),
-            wording.interval(trend.slope),
-            wording.number(trend.change),
-            f"{trend.p_value:.2g}",
-            "" if late is None else wording.both(late.slope),
+            (
+                wording.value(trend.slope),
+                wording.interval(trend.slope),
+                wording.number(trend.change),
+                f"{trend.p_value:.2g}",
+                "" if late is None else wording.both(late.slope),
+            ),
         )
 
 
@@ -233,18 +235,19 @@ def _bounds(found: Diagnosis) -> Iterator[str]:
     yield "<section><h2>What the coefficient promises</h2>"
     rows = [
         (
-            bound.theorem,
-            bound.what,
-            wording.value(bound.value),
-            wording.interval(bound.value),
-            wording.number(bound.bound),
-            "holds" if bound.holds else "violated",
+            f"{bound.theorem}, {bound.what}",
+            (
+                wording.value(bound.value),
+                wording.interval(bound.value),
+                wording.number(bound.bound),
+                "holds" if bound.holds else "violated",
+            ),
         )
         for bound in found.bounds
     ]
-    yield from _table(
+    yield from table(
         f"Bounds for the coefficient {found.settings.coef:g}",
-        ("theorem", "of what", "figure", "95% interval", "at most", ""),
+        ("", "figure", "95% interval", "at most", ""),
         rows,
     )
     yield "</section>"
@@ -255,7 +258,7 @@ def _unknown(found: Diagnosis) -> Iterator[str]:
         return
     yield '<section><h2>What this input cannot tell</h2><dl class="list">'
     for name, why in found.unknown.items():
-        yield f"<dt>{_text(name.replace('_', ' '))}</dt><dd>{_sentence(why)}</dd>"
+        yield f"<dt>{text(name.replace('_', ' '))}</dt><dd>{sentence(why)}</dd>"
     yield "</dl></section>"
 
 
@@ -267,8 +270,8 @@ def _problems(found: Diagnosis) -> Iterator[str]:
     yield f"<p>{found.problems.count:,} rows are no pairs and were left out."
     yield f" The first {len(shown)}:</p>" if shown else "</p>"
     if shown:
-        rows = [(one.file, f"{one.line:,}", one.expected) for one in shown]
-        yield from _table("Rows that were left out", ("file", "line", "expected"), rows)
+        rows = [(one.file, (f"{one.line:,}", one.expected)) for one in shown]
+        yield from table("Rows that were left out", ("file", "line", "expected"), rows)
     yield "</section>"
 
 
@@ -276,10 +279,10 @@ def _method(found: Diagnosis) -> Iterator[str]:
     s = found.settings
     yield "<section><h2>How it was computed</h2><ul>"
     for note in found.notes:
-        yield f"<li>{_sentence(note)}</li>"
+        yield f"<li>{sentence(note)}</li>"
     hows = sorted({how for how in _hows(found) if how in HOW})
     if hows:
-        yield "<li>95% intervals are: " + "; ".join(f"{_text(how)}, {HOW[how]}" for how in hows) + ".</li>"
+        yield "<li>95% intervals are: " + "; ".join(f"{text(how)}, {HOW[how]}" for how in hows) + ".</li>"
     yield (
         "<li>A finding is decided by wider intervals, such that any finding on healthy scores has a probability of at"
         " most about 1%, whatever the number of rules and subsets.</li>"
@@ -305,28 +308,3 @@ def _hows(found: Diagnosis) -> Iterator[str]:
                 yield row.value.how
     for trend in found.trends.values():
         yield trend.slope.how
-
-
-def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield a table of texts; the first column names the row. It scrolls by itself where it is too wide."""
-    yield f'<div class="wide" role="region" aria-label="{_text(caption)}" tabindex="0"><table>'
-    yield f"<caption>{_text(caption)}</caption><thead><tr>"
-    yield "".join(f'<th scope="col">{_text(head)}</th>' if head else "<td></td>" for head in heads)
-    yield "</tr></thead><tbody>"
-    for first, *rest in rows:
-        cells = "".join(f"<td>{_text(cell)}</td>" for cell in rest)
-        yield f'<tr><th scope="row">{_text(first)}</th>{cells}</tr>'
-    yield "</tbody></table></div>"
-
-
-def _text(text: str) -> str:
-    return escape(wording.plain(text))
-
-
-def _sentence(text: str) -> str:
-    """Return escaped text that begins with a capital and ends with a stop, with code where backticks say so."""
-    text = text[:1].upper() + text[1:] if text[:2].isalpha() else text
-    pieces = _text(text if text.endswith((".", "?", "!")) else f"{text}.").split("`")
-    if len(pieces) % 2 == 0:
-        return "`".join(pieces)
-    return "".join(f"<code>{piece}</code>" if k % 2 else piece for k, piece in enumerate(pieces))

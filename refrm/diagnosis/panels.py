@@ -180,9 +180,9 @@ def _margins(margin: Array, axes: Any) -> None:
             shares[part],
             width=width,
             align="edge",
-            facecolor=(colour, 0.55),
-            edgecolor=colour,
-            linewidth=0.5,
+            facecolor=(colour, 0.6),
+            edgecolor=INK,
+            linewidth=0.4,
             hatch=hatch,
             label=label,
         )

@@ -207,13 +207,22 @@ _WORDS = {
 }
 
 
+_LOSSES = {
+    "below": "margins below one spacing in {}",
+    "tied": "margins that rounding to {} makes ties",
+    "overflow": "scores beyond the range of {}",
+}
+
+
 def evidence(items: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield name, figure and interval of a finding's evidence; what is unknown is left out."""
     for key, x in items.items():
         if x is None:
             continue
-        share = key.startswith(_SHARES) or key.endswith(("_below", "_tied", "_overflow"))
-        yield _WORDS.get(key, key.replace("_", " ")), value(x, share), interval(x, share)
+        form, _, what = key.rpartition("_")
+        share = key.startswith(_SHARES) or what in _LOSSES
+        name = _LOSSES[what].format(form) if what in _LOSSES else _WORDS.get(key, key.replace("_", " "))
+        yield name, value(x, share), interval(x, share)
 
 
 def subject(found: Diagnosis) -> tuple[str, str]:
