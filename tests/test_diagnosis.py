@@ -1,5 +1,6 @@
 """The engine of the diagnosis: sums, figures, intervals and trends, against other ways to compute them."""
 
+import doctest
 import json
 import math
 from fractions import Fraction
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.optimize import minimize_scalar
 
-from refrm.diagnosis import diagnose, diagnose_source, settings
+from refrm.diagnosis import arrays, diagnose, diagnose_source, settings
 from refrm.diagnosis import trends as trends_module
 from refrm.diagnosis.arrays import ArraySource
 from refrm.diagnosis.bounds import Wrong, largest_pull, margin_bounds, pulls
@@ -350,7 +351,7 @@ def test_counts_are_those_of_every_pair():
         rng.random(len(x)) < 0.8, x * (1 + rng.uniform(-1, 1, len(x)) * 2.0 ** rng.integers(-30, 0, len(x))), x
     )
     d = x - y
-    for row, form in zip(counts(x, y, d), FORMATS.values(), strict=True):
+    for row, form in zip(counts(x, y, np.maximum(np.abs(x), np.abs(y)), np.abs(d)), FORMATS.values(), strict=True):
         a, b = form.rounded(x), form.rounded(y)
         spacing = form.spacing(np.maximum(np.abs(x), np.abs(y)))
         assert row[0] == np.sum((d != 0) & (np.abs(d) < spacing)) > 0
@@ -510,7 +511,12 @@ def test_a_trend_of_three_checkpoints_needs_their_errors():
     clear = trends_module.trend(step, y, np.full(3, 0.01))
     assert clear.p_value < 1e-6 and clear.slope.low < 10 < clear.slope.high and clear.change == 2
     assert trends_module.trend(step, y, np.full(3, 2.0)).p_value > 0.1
-    assert trends_module.trend(step, np.array([0.0, 3.0, 2.0]), np.full(3, 0.01)).p_value == 1
+    assert trends_module.trend(step, np.array([0.0, 3.0, 2.0]), np.full(3, 0.01)).p_value > 0.5
+    wobble = np.array([0.0, 2.0, 1.0, 3.0, 4.0, 5.0, 7.0, 6.0])
+    assert trends_module.trend(np.arange(8.0), wobble, np.full(8, 0.01)).p_value < 1e-6
+    assert trends_module.trend(np.arange(8.0), np.array([0.0, 3, 1, 4, 0, 3, 1, 4]), np.full(8, 0.01)).p_value > 0.5
+    paired = trends_module.trend(np.arange(11.0), np.arange(11.0), np.full(11, 100.0))  # errors do not add up
+    assert paired.p_value == pytest.approx(2 * trends_module.mann_kendall(np.arange(11.0)))
     assert trends_module.trend(step, y).p_value > 0.1
     assert trends_module.trend(step[:1], y[:1]) is None
     assert trends_module.trend(step, np.array([np.nan, 1.0, 2.0])).n == 2
@@ -596,6 +602,10 @@ def test_the_dict_is_json_whatever_comes_in():
     for found in (nothing, diagnose([1.0], [0.0]), diagnose([1e59, 2.0], [1.0, -1e59], coef=0.1)):
         json.dumps(found.as_dict(), allow_nan=False)
         assert found.verdict and found.as_dict()["healthy"] == found.healthy
+
+
+def test_the_example():
+    assert doctest.testmod(arrays).attempted > 3 and doctest.testmod(arrays).failed == 0
 
 
 @pytest.mark.parametrize(

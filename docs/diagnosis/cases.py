@@ -153,7 +153,7 @@ def sum_to_zero(rng):
 
 @case("R7: the penalty is multiplied by lambda twice", "bound-violated", "penalty-twice")
 def penalty_twice(rng):
-    return trained(rng, "penalty-twice", coef=float(rng.choice([0.1, 0.2])))
+    return trained(rng, "penalty-twice", coef=float(rng.choice([0.05, 0.1])))
 
 
 @case("R9: the penalty is missing", "bound-violated", "penalty-missing")

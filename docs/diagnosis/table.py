@@ -8,6 +8,7 @@ at when they stood.
 import argparse
 import json
 import warnings
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -29,8 +30,7 @@ def verdict(diagnosis):
 
 def run(case, which, seed):
     """Return what one case got: its verdict, all findings, and whether the mistake that it makes was named."""
-    index = [one.name for one in CASES].index(case.name)
-    found = case.make(np.random.default_rng([SETS[which], index, seed]))
+    found = case.make(np.random.default_rng([SETS[which], zlib.crc32(case.name.encode()), seed]))
     severe = [finding for finding in found.findings if finding.severity == "finding"]
     named = not case.lookalike or any(case.lookalike in finding.lookalikes for finding in severe)
     return {"verdict": verdict(found), "findings": [finding.id for finding in severe], "named": named}

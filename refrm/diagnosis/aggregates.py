@@ -10,7 +10,7 @@ from refrm.diagnosis.case import ranked, suggested
 from refrm.diagnosis.intervals import Level
 from refrm.diagnosis.model import SERIES, Bound, Diagnosis, Estimate, Figures, Finding, Log, Settings
 from refrm.diagnosis.rules_log import RULES, LogCase
-from refrm.diagnosis.trends import trend
+from refrm.diagnosis.trends import FEW, trend
 from refrm.spec import Array
 
 FALSE_ALARMS = 0.01
@@ -173,6 +173,8 @@ def _unknown(log: Log, settings: Settings, shown: Mapping[str, Estimate]) -> dic
         unknown["spread"] = "not logged: the mean of s is not enough"
         if not ("penalty" in shown and settings.coef):
             unknown["mean_square_sum"] = "no average of scores gives mean s^2; it is at least (mean s)^2 (T12)"
+    if len(log.step) < 2 * FEW:
+        unknown["trends"] = f"{len(log.step)} entries are too few to tell a trend from noise"
     if not settings.coef:
         unknown["bounds"] = "T7 and T8 need the coefficient of the training"
     return unknown

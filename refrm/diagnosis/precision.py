@@ -45,10 +45,11 @@ FORMATS = {name: Format(*(part[k] for part in _ALL)) for k, name in enumerate(_N
 _WIDEST, _LEAST = 2.0**-7, 2.0**-24
 
 
-def counts(r_w: Array, r_l: Array, d: Array) -> Array:
-    """Return for each format: pairs with 0 < |d| < one spacing, pairs that rounding ties, pairs that overflow."""
-    size = np.maximum(np.abs(r_w), np.abs(r_l))
-    gap = np.abs(d)
+def counts(r_w: Array, r_l: Array, size: Array, gap: Array) -> Array:
+    """Return for each format: pairs with 0 < |d| < one spacing, pairs that rounding ties, pairs that overflow.
+
+    ``size`` is max(|r_w|, |r_l|), ``gap`` is |d|.
+    """
     # Only scores at most one spacing apart can round to the same number.
     close = gap <= np.maximum(octave(size) * _WIDEST, _LEAST)
     if size.max() > _ALL.largest[1, 0]:

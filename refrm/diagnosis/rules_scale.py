@@ -149,9 +149,10 @@ def miscalibrated(case: Case) -> Iterator[Finding]:
         return
     gap = shown.gap.value if abs(shown.gap.value) > 0.01 or not factor else 1 - factor.value
     how = "over" if gap > 0 else "under"
-    cure = (
-        "fit more, or longer" if not factor else f"multiply scores by {factor.value:.3g} where probabilities are needed"
-    )
+    cure = "fit more, or longer"
+    if factor:
+        cure = f"multiply scores by {factor.value:.3g} where probabilities are needed"
+        cure = cure if factor.low > 0 else "no positive factor helps: the scores say nothing about the winner"
     more = (
         "; in training, label smoothing, early stopping or fewer epochs"
         if gap > 0

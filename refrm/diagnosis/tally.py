@@ -59,7 +59,8 @@ class Tally:
             fine = size <= LARGEST  # NaN is not
         if not fine.all():
             self.nonfinite += int(len(fine) - np.count_nonzero(fine))
-            block = cut(block, np.flatnonzero(fine))
+            where = np.flatnonzero(fine)
+            block, size = cut(block, where), size[where]
         if not len(block.r_w):
             return
         r_w, r_l = block.r_w, block.r_l
@@ -67,8 +68,9 @@ class Tally:
             d = r_w - r_l
             x, y = self.moments.add(r_w, r_l, d)
             right = d > 0
-            self._outcomes(d, right, block)
-            self.precision += counts(r_w, r_l, d)
+            gap = np.abs(d)
+            self._outcomes(d, gap, right, block)
+            self.precision += counts(r_w, r_l, size, gap)
             self.sample.add(r_w, r_l)
             self.low = min(self.low, float(r_w.min()), float(r_l.min()))
             self.high = max(self.high, float(r_w.max()), float(r_l.max()))
@@ -76,12 +78,11 @@ class Tally:
                 self.lengths.add(r_w, r_l, d, block.length_w, block.length_l)
             self._keys(block, x, y, d, right)
 
-    def _outcomes(self, d: Array, right: Array, block: Chunk) -> None:
-        size = np.abs(d)
-        e = np.exp(-size)
+    def _outcomes(self, d: Array, gap: Array, right: Array, block: Chunk) -> None:
+        e = np.exp(-gap)
         unsure = e / (1 + e)  # sigma(-|d|)
-        tail = np.log1p(e)
-        loss = tail + np.maximum(-d, 0)
+        loss = np.log1p(e)
+        loss -= np.minimum(d, 0)
         doubt = np.where(right, unsure, 1 - unsure)  # sigma(-d)
         brier = doubt * doubt
         where = (unsure * (2 * BINS)).astype(np.intp)
@@ -92,7 +93,7 @@ class Tally:
         self.bins[2] += np.bincount(where, weights=unsure, minlength=BINS)
         self.right += int(both[BINS:].sum())
         self.tied += int(len(d) - np.count_nonzero(d))
-        self.widest = max(self.widest, float(size.max()))
+        self.widest = max(self.widest, float(gap.max()))
         eps, z = self.settings.label_smoothing, d
         trained = loss
         if block.margin is not None:

@@ -11,8 +11,11 @@ from refrm.spec import Array
 BLOCKS = 40
 """Steps are averaged into at most so many blocks: that takes out autocorrelation shorter than a block."""
 
-FEW = 8
-"""Below so many points no ranking is significant, and the errors of the points themselves must tell."""
+FEW = 12
+"""Below so many points hardly a ranking is significant, and the errors of the points themselves must tell."""
+
+AGREED = 0.6
+"""Kendall's tau that so few points must have for a trend, besides a difference beyond their errors."""
 
 
 def theil_sen(x: Array, y: Array, alpha: float = 0.05) -> Estimate:
@@ -35,9 +38,13 @@ def theil_sen(x: Array, y: Array, alpha: float = 0.05) -> Estimate:
 
 def mann_kendall(y: Array) -> float:
     """Return the two-sided p-value of Kendall's S against time, by the normal distribution with ties and continuity."""
-    i, j = np.triu_indices(len(y), 1)
-    s, variance = float(np.sign(y[j] - y[i]).sum()), _variance(y)
+    s, variance = _score(y), _variance(y)
     return two_sided((s - np.sign(s)) / math.sqrt(variance)) if variance else 1.0
+
+
+def _score(y: Array) -> float:
+    i, j = np.triu_indices(len(y), 1)
+    return float(np.sign(y[j] - y[i]).sum())
 
 
 def _variance(y: Array) -> float:
@@ -49,7 +56,9 @@ def trend(step: Array, y: Array, error: Array | None = None, seed: int = 0, *, l
     """Return the trend of a series, or None with fewer than two points.
 
     With fewer than `FEW` points, and their standard errors given, the slope's interval is from 500 series simulated
-    with these errors, and the p-value that of the difference between last and first point, 1 unless they are monotone.
+    with these errors, and the p-value is twice the smaller one of Mann-Kendall's, which few points cannot make small,
+    and that of the difference between last and first point, where tau is at least `AGREED` in size: the errors of
+    checkpoints scored on the same pairs are smaller than they look.
     """
     there = np.isfinite(y)
     step, y = step[there], y[there]
@@ -70,9 +79,10 @@ def trend(step: Array, y: Array, error: Array | None = None, seed: int = 0, *, l
         slopes = [theil_sen(step, one).value for one in drawn]
         low, high = np.quantile(slopes, [0.025, 0.975])
         slope = Estimate(theil_sen(step, y).value, float(low), float(high), "bootstrap")
-        turns = np.sign(np.diff(y))
         size = math.hypot(error[0], error[-1])
-        p = two_sided((y[-1] - y[0]) / size) if abs(turns.sum()) == len(turns) and size else 1.0
+        agreed = abs(_score(y)) >= AGREED * len(y) * (len(y) - 1) / 2
+        p = two_sided((y[-1] - y[0]) / size) if agreed and size else 1.0
+        p = min(1.0, 2 * p, 2 * mann_kendall(y))
     per = 1000.0
     scaled = Estimate(slope.value * per, slope.low * per, slope.high * per, slope.how)
     return Trend(scaled, p, slope.value * float(step[-1] - step[0]), len(y), later)
