@@ -1,7 +1,5 @@
 """From sums to figures with intervals."""
 
-import math
-
 import numpy as np
 
 from refrm.diagnosis.calibration import calibrate
@@ -94,8 +92,3 @@ def _histogram(x: Array) -> Histogram | None:
     edges = np.linspace(low, high, FIGURE_BINS + 1)
     counts = np.histogram(np.clip(x, low, high), edges)[0]
     return Histogram(tuple(edges.tolist()), tuple(counts.astype(float).tolist()))
-
-
-def size_of(margin: Estimate, deviation: Estimate) -> float:
-    """Return the root mean square of d: the yardstick for shifts."""
-    return math.hypot(margin.value, deviation.value)
