@@ -133,6 +133,8 @@ def test_what_a_constant_does_not_cure():
     centred = diagnose(shifted_by(FAULTS["both"][1]["r_w"], shifted), shifted_by(FAULTS["both"][1]["r_l"], shifted))
     assert found(shifted) - found(centred) == {"global-shift"}
     assert one(shifted, "per-prompt-shift").subset == ""
+    assert "subtract 49" in one(shifted, "precision-loss").cure
+    assert "subtract" not in one(diagnose(**FAULTS["two kinds of prompts"][1]), "precision-loss").cure
     grouped = one(diagnose(**FAULTS["a constant per prompt"][1]), "per-prompt-shift")
     assert grouped.evidence["share_between_prompts"].low > 0.9
     within = diagnose(W + 8 * RNG.standard_normal(N), L, group=GROUP)

@@ -189,7 +189,10 @@ def precision_loss(case: Case) -> Iterator[Finding]:
     worst = hit[-1]
     shown = case.shown.precision
     size = max(abs(case.shown.min_score or 0.0), abs(case.shown.max_score or 0.0))
-    spacing = float(FORMATS[worst].spacing(np.array([abs(case.shown.mean_score.value)]))[0])
+    mean, spread = case.shown.mean_score.value, case.shown.spread
+    constant = spread is not None and abs(mean) > spread.value  # else the shift is another one for each pair
+    centre = f", and subtract {mean:.6g} from the scores before they are rounded" if constant else ""
+    spacing = float(FORMATS[worst].spacing(np.array([abs(mean)]))[0])
     yield Finding(
         "precision-loss",
         "finding",
@@ -198,8 +201,7 @@ def precision_loss(case: Case) -> Iterator[Finding]:
         {f"{name}_{what}": getattr(shown[name], what) for name in hit for what in ("below", "tied", "overflow")}
         | {"spacing_at_mean_score": spacing, "largest_score": size},
         ("T13", "T1"),
-        f"subtract {case.shown.mean_score.value:.6g} from the scores before they are rounded, and take r_w - r_l in"
-        " float32; or keep s small in training (T8)",
+        f"take r_w - r_l in float32{centre}; or keep s small in training (T8)",
         "scores that were rounded already: score the pairs again",
         case.name,
         ("rounded-difference",),
