@@ -9,7 +9,7 @@ from timing import OURS
 
 import refrm
 
-PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "scikit-learn", "choix", "pyperf")
+PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "scikit-learn", "choix", "polars", "duckdb", "pyperf")
 ABOUT = ("cpu_model_name", "cpu_count", "cpu_config", "platform", "python_version", "load_avg_1min")
 TITLES = {
     "pairwise": "Pairwise loss and squared sum: value and both gradients",
@@ -17,6 +17,7 @@ TITLES = {
     "fit": "Linear model: fitted from zero to a gradient norm of 1e-8",
     "mlp": "MLP: one training step",
     "command": "The whole command",
+    "diagnose": "Diagnosis",
     "growth": "Growth",
 }
 FLAT = 1.15

@@ -1,8 +1,8 @@
-"""The command line: `refrm demo`, `refrm fit`, `refrm score`, `refrm check`.
+"""The command line: `refrm demo`, `refrm fit`, `refrm score`, `refrm check`, `refrm diagnose`.
 
 Anything heavier than click is imported where it is used, so that ``refrm --help`` answers at once. Exit codes: 0; 1
-from `refrm check` for what does not conform; 2 for anything that could not be read, understood or written, with one
-line on stderr.
+from `refrm check` for what does not conform and from `refrm diagnose` for findings; 2 for anything that could not be
+read, understood or written, with one line on stderr.
 """
 
 import json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class _Lazy(click.Group):
     """A group whose further commands are imported when they are asked for."""
 
-    lazy: ClassVar = {"check": "refrm.oracle.command"}
+    lazy: ClassVar = {"check": "refrm.oracle.command", "diagnose": "refrm.diagnosis.command"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.lazy])
@@ -51,6 +51,7 @@ def cli() -> None:
       refrm fit pairs.npz -o model.npz --center 0.01  fit a linear model to your pairs
       refrm score model.npz features.npz -o out.npz   score responses with it
       refrm check mylosses:reward_loss                is your loss right? if not, what is wrong?
+      refrm diagnose scores.jsonl                     are your scores right? if not, what helps?
     """
 
 

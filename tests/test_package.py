@@ -15,7 +15,7 @@ import refrm
 
 PACKAGE = Path(refrm.__file__).parent
 FILES = {path.stem: [path] for path in PACKAGE.glob("*.py")}
-FILES |= {name: sorted((PACKAGE / name).glob("*.py")) for name in ("kernels", "oracle", "theorems")}
+FILES |= {name: sorted((PACKAGE / name).glob("*.py")) for name in ("kernels", "oracle", "theorems", "diagnosis")}
 MODULES = {name: ast.parse("\n".join(path.read_text() for path in paths)) for name, paths in FILES.items()}
 
 # What each module may import of the package, at any level of nesting.
@@ -71,6 +71,25 @@ def test_the_oracle_judges_by_published_numbers_not_by_the_code_that_it_may_judg
         assert ours <= {"refrm.checks", "refrm.errors", "refrm.spec"} | (shown if path.stem == "command" else set())
 
 
+ENGINE = (
+    *("aggregates", "arrays", "bounds", "calibration", "case", "data", "engine", "figures", "groups", "intervals"),
+    *("model", "moments", "precision", "rules_data", "rules_log", "rules_scale", "sampling", "suspicions", "tally"),
+    *("timeline", "trends"),
+)
+
+
+def test_the_diagnosis_needs_scores_and_nothing_of_the_fits():
+    for path in FILES["diagnosis"]:
+        names = set(imported(ast.parse(path.read_text())))
+        ours = {name for name in names if name.startswith("refrm.") and not name.startswith("refrm.diagnosis")}
+        assert not ours & {f"refrm.{name}" for name in set(CORE) - {"checks", "errors", "files", "spec", "fit"}}
+        if path.stem in ENGINE:
+            assert ours <= {"refrm.checks", "refrm.errors", "refrm.spec"}
+            own = {name.split(".")[2] for name in names if name.startswith("refrm.diagnosis.")}
+            assert own <= set(ENGINE)  # it knows neither files nor reports
+            assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"refrm", "numpy", "scipy"}
+
+
 def test_the_arrows_have_no_cycle():
     order = list(CORE)
     for module, below in CORE.items():
@@ -124,8 +143,24 @@ def run(code, **env):
 
 
 def test_import_loads_nothing():
-    heavy = ("scipy", "numba", "matplotlib", "click", "rich", "hypothesis", "sklearn", "refrm.oracle")
+    heavy = (
+        "scipy",
+        "numba",
+        "matplotlib",
+        "click",
+        "rich",
+        "hypothesis",
+        "sklearn",
+        "polars",
+        "refrm.oracle",
+        "refrm.diagnosis",
+    )
     assert run(f"import sys, refrm; print([m for m in {heavy!r} if m in sys.modules])").strip() == "[]"
+
+
+def test_import_of_the_diagnosis_loads_numpy_only():
+    heavy = ("scipy", "numba", "polars", "matplotlib", "click", "rich", "torch", "transformers", "trl", "refrm.oracle")
+    assert run(f"import sys, refrm.diagnosis; print([m for m in {heavy!r} if m in sys.modules])").strip() == "[]"
 
 
 def test_without_numba_everything_works_on_the_spec():

@@ -1,0 +1,97 @@
+"""What a rule sees, and how findings are put in order."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+
+from refrm.diagnosis.bounds import largest_pull
+from refrm.diagnosis.model import Bound, Estimate, Figures, Finding, Groups, Settings, Trend
+from refrm.diagnosis.suspicions import Grid
+from refrm.diagnosis.tally import Tally
+from refrm.spec import Array
+
+ORDER = (
+    *("non-finite", "constant-head", "padding-or-wrong-token", "swapped-columns", "duplicated-pairs", "tied-pairs"),
+    *("rounded-scores", "impossible-loss", "bound-violated", "coefficient-mismatch", "drift"),
+    *("per-prompt-shift", "global-shift", "separable-margin-growth", "miscalibrated", "precision-loss", "length-bias"),
+)
+"""Every finding, the one that explains others first."""
+
+EXPLAINS: Mapping[str, frozenset[str]] = {
+    "constant-head": frozenset(ORDER) - {"non-finite", "constant-head", "impossible-loss"},
+    "swapped-columns": frozenset({"miscalibrated", "coefficient-mismatch", "bound-violated", "impossible-loss"}),
+    "padding-or-wrong-token": frozenset(
+        {
+            "swapped-columns",
+            "global-shift",
+            "per-prompt-shift",
+            "precision-loss",
+            "length-bias",
+            "miscalibrated",
+            "bound-violated",
+        }
+    ),
+}
+"""What a finding makes a mere note of, where it stands for the same pairs."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set of pairs: figures at 95% to show, and at the level of decisions, which allows for all rules and subsets."""
+
+    name: str
+    tally: Tally
+    shown: Figures
+    strict: Figures
+    settings: Settings
+    grid: Grid | None
+    level: float
+    groups: Groups | None = None
+    series: Mapping[str, Array] = field(default_factory=dict)
+    trends: Mapping[str, Trend] = field(default_factory=dict)
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def yardstick(self) -> float:
+        """The root mean square of d, but no less than 1: what a shift is measured by."""
+        assert self.shown.mean_margin is not None and self.shown.std_margin is not None
+        return max(1.0, math.hypot(self.shown.mean_margin.value, self.shown.std_margin.value))
+
+    @property
+    def margin(self) -> float:
+        """The mean margin m that the loss subtracted."""
+        return float(self.tally.margins[1] / self.tally.margins[0]) if self.tally.margins[0] else 0.0
+
+    @property
+    def suggested_coef(self) -> float:
+        """The coefficient that holds the root mean square of s/2 below the target (T8)."""
+        return suggested(self.settings, self.margin)
+
+
+def suggested(settings: Settings, margin: float = 0.0) -> float:
+    """Return the coefficient with largest pull/(2*coef) = mean s^2 = 4*target^2 (T8)."""
+    return _pull(margin, settings.label_smoothing) / (8 * settings.target**2)
+
+
+@lru_cache(maxsize=64)
+def _pull(margin: float, eps: float) -> float:
+    return float(largest_pull(np.array(margin), eps))
+
+
+def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings before notes, those that explain others first; what is explained becomes a note."""
+    found = list(findings)
+    severe = [f for f in found if f.severity == "finding"]
+    for i, one in enumerate(found):
+        by = [f.id for f in severe if one.id in EXPLAINS.get(f.id, ()) and f.subset in ("", one.subset)]
+        if one.severity == "finding" and by:
+            found[i] = replace(one, severity="note", evidence={**one.evidence, "explained_by": by[0]})
+    return tuple(sorted(found, key=lambda f: (f.severity != "finding", ORDER.index(f.id), f.subset != "")))
+
+
+def outside(estimate: Estimate, low: float, high: float) -> bool:
+    """Return whether the whole interval lies below ``low`` or above ``high``."""
+    return estimate.high < low or estimate.low > high

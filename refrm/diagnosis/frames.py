@@ -1,0 +1,43 @@
+"""Frames of pairs: columns named by their roles, numbers as float64, "group" and "subset" as they come."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from refrm.diagnosis.formats import NUMBERS, Layout
+
+
+def standard(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Return a frame whose columns are roles; polars' errors say where that is not possible."""
+    return frame.select(expressions(layout, frame.schema))
+
+
+def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
+    """Return the expressions of `standard`."""
+    found = []
+    for role, column in layout.columns.items():
+        of = pl.col(column)
+        if role in ("text_w", "text_l"):
+            if isinstance(schema[column], pl.List):  # of messages
+                of = of.list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+            else:
+                of = of.str.len_chars()
+            role = f"length_{role[-1]}"
+        elif role in NUMBERS and isinstance(schema[column], pl.List):
+            of = pl.when(of.list.len() == 1).then(of.list.first())
+        found.append((of.cast(pl.Float64) if role in NUMBERS else of).alias(role))
+    return found
+
+
+def required(frame: pl.DataFrame) -> pl.Series:
+    """Return which rows lack a number that a pair must have: scores, and finite margins and steps."""
+    odd = [~pl.col(role).is_finite().fill_null(False) for role in ("margin", "step") if role in frame.columns]
+    odd += [pl.col(role).is_null() for role in ("r_w", "r_l") if frame[role].null_count()]
+    return frame.select(pl.any_horizontal(odd)).to_series() if odd else pl.repeat(False, frame.height, eager=True)
+
+
+def frame_of(pairs: Sequence[Mapping[str, Any]], layout: Layout) -> pl.DataFrame:
+    """Return the frame of pairs that were read one by one."""
+    dtypes = {role: pl.Float64 if role in NUMBERS else pl.String for role in layout.roles}
+    return pl.DataFrame({role: [pair.get(role) for pair in pairs] for role in dtypes}, dtypes)
