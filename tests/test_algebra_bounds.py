@@ -15,7 +15,7 @@ import reference
 import sympy as sp
 
 from refrm import kernels
-from refrm.kernels import activations, compiler, scalar
+from refrm.kernels import activations, compiler, narrow, scalar
 from refrm.theorems import W_1_E, resting_force
 
 ROOT = Path(__file__).parent.parent
@@ -408,6 +408,20 @@ def test_what_the_polynomials_miss():
             worst["MILLS"] = max(worst["MILLS"], abs(MP.polyval(activations.MILLS[::-1], v) - right) / right / u)
     for name, missed in worst.items():
         assert 0.8 * SCRIPT[name] <= missed <= SCRIPT[name], name
+
+
+def test_what_float32_misses():
+    # The table of numerics.md for |d| <= REACH; its sum is what NEAR and FAR, and so 2^-44, have to cover.
+    two = MP.mpf(2)
+    rounded = two**-53 * narrow.REACH
+    constant = narrow.REACH * MP.log(2) * abs(scalar.LOG2E - 1 / MP.log(2))
+    grid = (MP.mpf(k) / 600 for k in range(-300, 301))
+    polynomial = max(abs(MP.polyval(narrow.EXP2[::-1], r) / two**r - 1) for r in grid)
+    assert rounded <= two**-46
+    assert two**-49 < constant <= two**-48.9
+    assert two**-46.08 < polynomial <= two**-46.06
+    assert two**-46 + two**-48.9 + two**-46.06 + two**-52 <= two**-44.9
+    assert min(1 + narrow.NEAR, -1 - narrow.FAR) == 2.0**-44 > two**-44.9 + 2 * two**-53 + two**-51
 
 
 def test_roundings_are_within_what_is_stated():

@@ -405,10 +405,8 @@ def along(objective, solver, coef, **options):
         mean_s2 = 4 * (record["mean_score"] ** 2 + record["spread"] ** 2)
         worst = max(worst, mean_s2 / (start / coef))
         assert 4 * record["mean_score"] ** 2 <= mean_s2
-    index = np.repeat(
-        np.arange(len(objective)), (4 * objective.relative_weight).astype(int)
-    )  # copies, for weights up to 4
-    final = np.add(*objective.scores(result.theta))[index]
+    copies = np.ones(len(objective), int) if objective.weight is None else objective.weight.astype(int)
+    final = np.repeat(np.add(*objective.scores(result.theta)), copies)
     return worst, t.bounded_mean(final, start, coef).holds, result
 
 
@@ -562,7 +560,7 @@ def test_t8_an_unpenalised_bias_centres_exactly():
     data = make_pairs(80, 4, shared=2.0)
     objective = Objective(Linear(4, bias=True), PAIRWISE + 0.1 * SquaredSum(), data.chosen, data.rejected)
     result = minimize(objective, Newton())
-    # dJ/db = 4*coef*mean(s)/... = 0 at rest: |mean s| <= |grad|/(4*coef)*2
+    # dJ/db = 4*coef*mean(s), and mean(s) = 2*mean_score.
     assert abs(2 * result.history[-1]["mean_score"]) <= result.history[-1]["grad_norm"] / (4 * 0.1) + 16 * U
 
 
@@ -807,11 +805,12 @@ def test_t13_rejects_bfloat16_that_is_cut_off():
 
 
 def test_t13_rejects_exact_invariance_and_half_the_cost():
-    # +0.1 and -0.1 around 1000 in float16, whose spacing there is 1/2: the margin 0.2 becomes 0.
-    w, v = np.array([0.1, 0.3], np.float16), np.array([-0.1, -0.2], np.float16)
-    assert t.shift_cost(w, v, 1000.0, 2.0**-11).holds
-    assert not t.shift_cost(w, v, 1000.0, 2.0**-14).holds  # the margin moved by more than a finer format could
-    assert (w + np.float16(1000) == v + np.float16(1000))[0]
+    # 0.24 and 0.26 above 512 in float16, whose spacing there is 1/2: the one goes down, the other up, and the margin
+    # -0.02 becomes -0.5. +0.1 and -0.1 around it become one number.
+    w, v = np.array([0.24, 0.1], np.float16), np.array([0.26, -0.1], np.float16)
+    assert t.shift_cost(w, v, 512.0, 2.0**-11).holds
+    assert not t.shift_cost(w, v, 512.0, 2.0**-12).holds  # the margin moved by more than a format of one bit more could
+    assert (w + np.float16(512) == v + np.float16(512)).tolist() == [False, True]
 
 
 # --- T14: smoothed labels bound the margin -------------------------------------------------------------------------
