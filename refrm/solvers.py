@@ -14,7 +14,7 @@ import numpy as np
 from refrm import spec
 from refrm.checks import check_integer, check_number
 from refrm.errors import InputError
-from refrm.geometry import conditioner, visible
+from refrm.geometry import Conditioner, conditioner, visible
 from refrm.linear import Linear
 from refrm.losses import BradleyTerry, functions
 from refrm.mlp import ACTIVATIONS, MLP
@@ -106,11 +106,15 @@ class Newton:
             state.step += 1
 
 
-def newton_step(hessian: Array, grad: Array) -> tuple[Array, float]:
-    """Return the Newton step and the squared decrement, infinite where the Hessian is singular to rounding."""
+def newton_step(hessian: Array, grad: Array, pivot: float = 0.0) -> tuple[Array, float]:
+    """Return the Newton step and the squared decrement, infinite where the Hessian is singular to rounding, or has a
+    pivot below ``pivot``.
+    """
     try:
         factor = np.linalg.cholesky(hessian)
     except np.linalg.LinAlgError:
+        factor = np.zeros_like(hessian)
+    if factor.diagonal().min(initial=math.inf) <= pivot:
         return np.zeros_like(grad), math.inf
     half = np.linalg.solve(factor, grad)
     return -np.linalg.solve(factor.T, half), float(half @ half)
@@ -126,6 +130,19 @@ def settled(seen: Objective | None, step: Array) -> bool:
         return True
     w, v = seen.scores(step)
     return bool(np.abs((w - v)[seen.relative_weight > 0]).max() < 0.5)
+
+
+def settles(objective: Objective, near: Conditioner, point: "Point") -> bool:
+    """Return whether the Newton step from a point of L-BFGS proves that there is a minimiser, as in `settled`.
+
+    Columns are scaled as at zero; a pivot of 1e-5 there is of a curvature of 1e-10, and far above its rounding.
+    """
+    length = np.sqrt(near.hessian.diagonal())
+    if near.rank < len(length) or not np.isfinite(point.grad).all():
+        return False
+    hessian = objective.hessian(point.theta) / length / length[:, None]
+    step, decrement = newton_step(hessian, point.grad / length, 1e-5)
+    return math.isfinite(decrement) and settled(objective, step / length)
 
 
 def reduced(objective: Objective, basis: Array) -> Objective | None:
@@ -177,8 +194,12 @@ class LBFGS:
             state.step += 1
             if state.step < stop_at:
                 run.observe(replace(state, theta=accepted.theta.astype(state.theta.dtype)))
-            if accepted.norm <= self.tol:
+            # a few more steps often prove what would else take a linear program
+            if accepted.norm <= self.tol and (not near or accepted.norm <= self.tol / 100 or proven()):
                 raise StopIteration
+
+        def proven() -> bool:
+            return near is not None and near.certifies(wide, accepted.theta, accepted.grad)
 
         if last.norm > self.tol:
             options = {"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 20}
@@ -190,9 +211,7 @@ class LBFGS:
             state.stop = "converged"
         elif accepted.value >= first.value and accepted.norm >= first.norm:
             state.stop = "stalled"  # from a fresh memory
-        if (state.stop or state.step >= self.max_iter) and not (
-            near and near.certifies(wide, accepted.theta, accepted.grad)
-        ):
+        if (state.stop or state.step >= self.max_iter) and not (near and (proven() or settles(wide, near, accepted))):
             state.stop = "separable" if run.separable() else state.stop
 
 

@@ -1,5 +1,7 @@
 """Visible directions and separation, on data that are hard for either."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,8 @@ from refrm import (
     SumToZero,
     minimize,
 )
-from refrm.geometry import conditioner, frame, separating_direction, visible
+from refrm.geometry import Conditioner, conditioner, frame, separating_direction, visible
+from refrm.solvers import Point, settles
 
 PAIRWISE = BradleyTerry()
 
@@ -282,3 +285,27 @@ def test_float32_features_hide_what_is_below_their_rounding():
         assert visible(Objective(Linear(3), PAIRWISE, w, v))[0].shape[1] == rank
         result = minimize(Objective(Linear(3), PAIRWISE, w, v), Newton())
         assert np.abs(result.theta).max() < 10
+
+
+def test_a_newton_step_proves_what_the_coordinates_cannot(monkeypatch):
+    monkeypatch.setattr(Conditioner, "certifies", lambda *_: False)
+    monkeypatch.setattr("refrm.fit.separating_direction", lambda _: pytest.fail("a linear program was asked"))
+    d, s = np.random.default_rng(5).standard_normal((2, 60, 8))
+    for loss, weight in ((PAIRWISE, None), (PAIRWISE + 0.01 * SquaredSum(), np.arange(60.0))):
+        objective = Objective(Linear(8), loss, (s + d) / 2, (s - d) / 2, weight, backend="numpy")
+        assert minimize(objective, LBFGS()).stop == "converged"
+    # A curvature that is lost in the rounding of another proves nothing.
+    near = conditioner(objective)
+    lost = np.diag([1.0] * 7 + [1e-11])
+    point = Point(np.zeros(8), np.zeros(8), 0.0, np.zeros(8))
+    assert settles(objective, near, point)
+    monkeypatch.setattr(Objective, "hessian", lambda *_: lost)
+    assert not settles(objective, near, point)
+    assert not settles(objective, near, replace(point, grad=np.full(8, np.nan)))
+
+
+def test_a_newton_step_proves_nothing_where_pairs_are_separable(monkeypatch):
+    monkeypatch.setattr(Conditioner, "certifies", lambda *_: False)
+    rng = np.random.default_rng(6)
+    for d in (np.abs(rng.standard_normal((30, 1))), np.abs(rng.standard_normal((30, 2)))):
+        assert minimize(differences(d), LBFGS()).stop == "separable"
