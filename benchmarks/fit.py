@@ -145,6 +145,8 @@ def sklearn_newton(watch: Watch, chosen: np.ndarray, rejected: np.ndarray, smoot
     n, p = chosen.shape
     if smoothing:
         raise NotImplementedError("label smoothing would double its rows, and its Hessian is singular for p > N")
+    if p > n:
+        raise NotImplementedError("takes minutes where p > N, and nothing stops it")
     return sklearn_augmented(chosen, rejected, peers.CENTER)
 
 
