@@ -57,6 +57,11 @@ Definition partial (F : (nat -> R) -> R) (i : nat) (r : nat -> R) : R :=
 
 (* the score of features x under p weights theta *)
 Definition score (p : nat) (theta x : nat -> R) : R := sum p (fun k => theta k * x k).
+
+(* J of a model whose scores are linear in its p weights; `x_w i` are the features of the chosen, `x_l i` those of the
+   rejected response of pair i *)
+Definition linear (N : nat) (lambda eps : R) (m : nat -> R) (p : nat) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :=
+  objective N lambda eps m (fun i => score p theta (x_w i)) (fun i => score p theta (x_l i)).
 (* end: definitions *)
 
 (* ---- Finite sums ---- *)
@@ -511,3 +516,85 @@ Lemma partial_objective_l N lambda eps m r_w r_l i : (i < N)%nat ->
   partial (fun l => objective N lambda eps m r_w l) i r_l
   = (- slope eps (r_w i - r_l i - m i) + 2 * lambda * (r_w i + r_l i)) / INR N.
 Proof. intros Hi. now apply is_derive_unique, objective_l. Qed.
+
+(* ---- The gradient in the weights ---- *)
+
+Lemma score_ext p theta theta' x :
+  (forall k, (k < p)%nat -> theta k = theta' k) -> score p theta x = score p theta' x.
+Proof. intros H. apply sum_ext. intros k Hk. now rewrite H. Qed.
+
+Lemma score_put_same p theta k x : score p (put theta k (theta k)) x = score p theta x.
+Proof. apply score_ext. intros. apply put_same. Qed.
+
+(* the derivative of `linear` in weight k *)
+Definition gradient N lambda eps m p x_w x_l theta (k : nat) : R :=
+  let r_w := fun i => score p theta (x_w i) in
+  let r_l := fun i => score p theta (x_l i) in
+  mean N (fun i => slope eps (r_w i - r_l i - m i) * (x_w i k - x_l i k))
+  + lambda * mean N (fun i => 2 * (r_w i + r_l i) * (x_w i k + x_l i k)).
+
+Lemma is_derive_linear N lambda eps m p x_w x_l theta k : (k < p)%nat ->
+  is_derive (fun t => linear N lambda eps m p x_w x_l (put theta k t)) (theta k)
+    (gradient N lambda eps m p x_w x_l theta k).
+Proof.
+  intros Hk. unfold linear. eapply is_derive_eq.
+  - apply (is_derive_objective N lambda eps m
+      (fun t i => score p (put theta k t) (x_w i)) (fun t i => score p (put theta k t) (x_l i)) (theta k)
+      (fun i => x_w i k) (fun i => x_l i k)); intros i _; now apply is_derive_weight.
+  - unfold gradient. f_equal; [|f_equal]; apply mean_ext; intros i _; now rewrite 2!score_put_same.
+Qed.
+
+(* a direction v times the gradient *)
+Lemma gradient_dot N lambda eps m p x_w x_l theta v :
+  sum p (fun k => v k * gradient N lambda eps m p x_w x_l theta k) =
+  mean N (fun i => slope eps (score p theta (x_w i) - score p theta (x_l i) - m i)
+                   * (score p v (x_w i) - score p v (x_l i)))
+  + lambda * mean N (fun i => 2 * (score p theta (x_w i) + score p theta (x_l i))
+                              * (score p v (x_w i) + score p v (x_l i))).
+Proof.
+  assert (E : forall a (b : nat -> nat -> R),
+    sum p (fun k => v k * mean N (fun i => a i * b i k)) = mean N (fun i => a i * sum p (fun k => v k * b i k))).
+  { intros a b. unfold mean, Rdiv.
+    rewrite (sum_ext p _ (fun k => sum N (fun i => v k * (a i * b i k)) * / INR N))
+      by (intros; rewrite sum_scal; ring).
+    rewrite sum_scal_r, <- sum_swap. f_equal. apply sum_ext. intros i _.
+    rewrite <- sum_scal. apply sum_ext. intros. ring. }
+  unfold gradient.
+  rewrite (sum_ext p _ (fun k =>
+    v k * mean N (fun i => slope eps (score p theta (x_w i) - score p theta (x_l i) - m i) * (x_w i k - x_l i k))
+    + lambda * (v k * mean N (fun i => 2 * (score p theta (x_w i) + score p theta (x_l i)) * (x_w i k + x_l i k)))))
+    by (intros; ring).
+  rewrite sum_plus, sum_scal, E, E. f_equal; [|f_equal]; apply mean_ext; intros i _; f_equal; unfold score.
+  - rewrite <- sum_minus. apply sum_ext. intros. ring.
+  - rewrite <- sum_plus. apply sum_ext. intros. ring.
+Qed.
+
+(* ---- Mean values ---- *)
+
+Lemma mean_value (f df : R -> R) a b :
+  (forall x, is_derive f x (df x)) -> exists x, Rmin a b <= x <= Rmax a b /\ f b - f a = df x * (b - a).
+Proof.
+  intros H. apply MVT_gen; [intros; apply H|].
+  intros x _. apply derivable_continuous_pt, ex_derive_Reals_0. now exists (df x).
+Qed.
+
+(* a derivative of 0 everywhere makes a constant *)
+Lemma constant (f : R -> R) : (forall x, is_derive f x 0) -> forall a b, f a = f b.
+Proof.
+  intros H a b. destruct (mean_value f (fun _ => 0) a b H) as (x & _ & E). lra.
+Qed.
+
+Lemma nonneg (f df : R -> R) :
+  (forall x, is_derive f x (df x)) -> (forall x, 0 <= x -> 0 <= df x) -> f 0 = 0 -> forall x, 0 <= x -> 0 <= f x.
+Proof.
+  intros H Hd H0 x Hx. destruct (mean_value f df 0 x H) as (y & Hy & E).
+  rewrite Rmin_left in Hy by easy. pose proof (Hd y (proj1 Hy)). nra.
+Qed.
+
+(* ---- The exponential ---- *)
+
+Lemma exp_ge x : 1 + x <= exp x.
+Proof.
+  destruct (Rtotal_order x 0) as [H|[->|H]]; [|rewrite exp_0; lra|left; now apply exp_ineq1; lra].
+  left. apply exp_ineq1. lra.
+Qed.
