@@ -45,6 +45,8 @@ Definition penalty (N : nat) (r_w r_l : nat -> R) : R :=
 Definition objective (N : nat) (lambda eps : R) (m r_w r_l : nat -> R) : R :=
   loss N eps m r_w r_l + lambda * penalty N r_w r_l.
 
+Definition variance (N : nat) (x : nat -> R) : R := mean N (fun i => (x i - mean N x) ^ 2).
+
 Definition no_margin : nat -> R := fun _ => 0.
 
 (* the list r with entry i replaced by x *)
@@ -543,6 +545,10 @@ Proof.
       (fun i => x_w i k) (fun i => x_l i k)); intros i _; now apply is_derive_weight.
   - unfold gradient. f_equal; [|f_equal]; apply mean_ext; intros i _; now rewrite 2!score_put_same.
 Qed.
+
+Lemma partial_linear N lambda eps m p x_w x_l theta k : (k < p)%nat ->
+  partial (linear N lambda eps m p x_w x_l) k theta = gradient N lambda eps m p x_w x_l theta k.
+Proof. intros Hk. now apply is_derive_unique, is_derive_linear. Qed.
 
 (* a direction v times the gradient *)
 Lemma gradient_dot N lambda eps m p x_w x_l theta v :
