@@ -296,6 +296,10 @@ Lemma is_derive_Rplus (f g : R -> R) x a b :
   is_derive f x a -> is_derive g x b -> is_derive (fun y => f y + g y) x (a + b).
 Proof. apply (is_derive_plus f g x a b). Qed.
 
+Lemma is_derive_Rext (f g : R -> R) (x a : R) :
+  (forall y, f y = g y :> R) -> is_derive f x a -> is_derive g x a.
+Proof. exact (is_derive_ext f g x a). Qed.
+
 Lemma is_derive_Rscal (f : R -> R) x k a : is_derive f x a -> is_derive (fun y => k * f y) x (k * a).
 Proof. apply (is_derive_scal f x k a). Qed.
 
@@ -327,7 +331,7 @@ Qed.
 
 Lemma is_derive_slope eps z : is_derive (slope eps) z (curvature z).
 Proof.
-  apply (is_derive_ext (fun y => eps - 1 + sigmoid y)).
+  apply (is_derive_Rext (fun y => eps - 1 + sigmoid y)).
   { intros y. rewrite slope_eq, sigmoid_opp. simpl. ring. }
   pose proof (is_derive_sigmoid z).
   derive. ring.
@@ -346,7 +350,7 @@ Lemma is_derive_mean N (f : nat -> R -> R) t df :
   (forall i, (i < N)%nat -> is_derive (f i) t (df i)) ->
   is_derive (fun y => mean N (fun i => f i y)) t (mean N df).
 Proof.
-  intros H. apply (is_derive_ext (fun y => / INR N * sum N (fun i => f i y))).
+  intros H. apply (is_derive_Rext (fun y => / INR N * sum N (fun i => f i y))).
   { intros y. apply Rmult_comm. }
   eapply is_derive_eq; [apply is_derive_Rscal, is_derive_sum, H|apply Rmult_comm].
 Qed.
@@ -368,7 +372,7 @@ Lemma is_derive_score p (theta dtheta : nat -> R) (path : R -> nat -> R) t x :
   is_derive (fun y => score p (path y) x) t (score p dtheta x).
 Proof.
   intros H. apply (is_derive_sum p (fun k y => path y k * x k)). intros k Hk.
-  apply (is_derive_ext (fun y => x k * path y k)); [intros; apply Rmult_comm|].
+  apply (is_derive_Rext (fun y => x k * path y k)); [intros; apply Rmult_comm|].
   eapply is_derive_eq; [apply is_derive_Rscal, H, Hk|apply Rmult_comm].
 Qed.
 

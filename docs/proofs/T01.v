@@ -50,7 +50,7 @@ Theorem T1_kernel (N : nat) (eps : R) (m r_w r_l f : nat -> R) (i : nat) :
 Proof.
   intros Hi L r_w' r_l'.
   assert (H := fun t => proj2 (T1_gradient N eps m r_w r_l (fun j => t * f j) i Hi)).
-  split; (eapply is_derive_ext; [|apply @is_derive_const]); intros t; symmetry;
+  split; (eapply is_derive_Rext; [|apply @is_derive_const]); intros t; symmetry;
     [exact (proj1 (H t))|exact (proj2 (H t))].
 Qed.
 
@@ -60,7 +60,7 @@ Theorem T1_bias (N : nat) (eps : R) (m r_w r_l : nat -> R) (b : R) :
   is_derive (fun b => loss N eps m (fun i => r_w i + b) (fun i => r_l i + b)) b 0.
 (* end: T1_bias *)
 Proof.
-  apply (is_derive_ext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].
+  apply (is_derive_Rext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].
   intros t. symmetry. apply (T1_shift N eps m r_w r_l (fun _ => t)).
 Qed.
 

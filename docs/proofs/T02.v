@@ -81,18 +81,18 @@ Proof.
       = (-1 * slope eps (w i - l i - m i) + 2 * lambda * (w i + l i)) / INR N)
     by (intros; rewrite partial_objective_l by easy; f_equal; ring).
   destruct (Nat.eqb_spec i j) as [<-|Hn]; refine (conj _ (conj _ (conj _ _))).
-  - eapply is_derive_eq; [eapply is_derive_ext, (entry_w eps (m i) lambda (INR N) 1 _ (r_l i))|f_equal; ring].
+  - eapply is_derive_eq; [eapply is_derive_Rext, (entry_w eps (m i) lambda (INR N) 1 _ (r_l i))|f_equal; ring].
     intros x. now rewrite Gw, put_at.
-  - eapply is_derive_eq; [eapply is_derive_ext, (entry_l eps (m i) lambda (INR N) 1 (r_w i))|f_equal; ring].
+  - eapply is_derive_eq; [eapply is_derive_Rext, (entry_l eps (m i) lambda (INR N) 1 (r_w i))|f_equal; ring].
     intros x. now rewrite Gw, put_at.
-  - eapply is_derive_eq; [eapply is_derive_ext, (entry_w eps (m i) lambda (INR N) (-1) _ (r_l i))|f_equal; ring].
+  - eapply is_derive_eq; [eapply is_derive_Rext, (entry_w eps (m i) lambda (INR N) (-1) _ (r_l i))|f_equal; ring].
     intros x. now rewrite Gl, put_at.
-  - eapply is_derive_eq; [eapply is_derive_ext, (entry_l eps (m i) lambda (INR N) (-1) (r_w i))|f_equal; ring].
+  - eapply is_derive_eq; [eapply is_derive_Rext, (entry_l eps (m i) lambda (INR N) (-1) (r_w i))|f_equal; ring].
     intros x. now rewrite Gl, put_at.
-  - eapply is_derive_ext, @is_derive_const. intros x. rewrite Gw, put_other by easy. reflexivity.
-  - eapply is_derive_ext, @is_derive_const. intros x. rewrite Gw, put_other by easy. reflexivity.
-  - eapply is_derive_ext, @is_derive_const. intros x. rewrite Gl, put_other by easy. reflexivity.
-  - eapply is_derive_ext, @is_derive_const. intros x. rewrite Gl, put_other by easy. reflexivity.
+  - eapply is_derive_Rext, @is_derive_const. intros x. rewrite Gw, put_other by easy. reflexivity.
+  - eapply is_derive_Rext, @is_derive_const. intros x. rewrite Gw, put_other by easy. reflexivity.
+  - eapply is_derive_Rext, @is_derive_const. intros x. rewrite Gl, put_other by easy. reflexivity.
+  - eapply is_derive_Rext, @is_derive_const. intros x. rewrite Gl, put_other by easy. reflexivity.
 Qed.
 
 (* h is positive and at most 1/4, which it is at z = 0. *)

@@ -21,9 +21,9 @@ Theorem T3_forces (N : nat) (eps : R) (m r_w r_l e : nat -> R) :
 (* end: T3_forces *)
 Proof.
   split.
-  - apply (is_derive_ext (fun _ => penalty N r_w r_l)); [|apply @is_derive_const].
+  - apply (is_derive_Rext (fun _ => penalty N r_w r_l)); [|apply @is_derive_const].
     intros t. apply mean_ext. intros i _. f_equal. ring.
-  - apply (is_derive_ext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].
+  - apply (is_derive_Rext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].
     intros t. apply mean_ext. intros i _. f_equal. ring.
 Qed.
 

@@ -57,7 +57,7 @@ Proof.
   assert (G : forall k, (k < p)%nat -> gradient N lambda eps m p x_w x_l theta k + mu * (2 * theta k) = 0).
   { intros k Hk. refine (is_derive_same _ _ _ _ _ (H k Hk)).
     apply is_derive_Rplus; [now apply is_derive_linear|]. apply is_derive_Rscal.
-    apply (is_derive_ext (fun t => sum p (fun j => theta j ^ 2) - theta k ^ 2 + t ^ 2)).
+    apply (is_derive_Rext (fun t => sum p (fun j => theta j ^ 2) - theta k ^ 2 + t ^ 2)).
     { intros t. symmetry. now apply (sum_put p (fun _ x => x ^ 2)). }
     auto_derive; [easy|ring]. }
   assert (S : sum p (fun k => theta k * gradient N lambda eps m p x_w x_l theta k)
