@@ -367,7 +367,7 @@ Proof. intros H. unfold put. now destruct (Nat.eqb_spec j i). Qed.
 Lemma put_same r i j : put r i (r i) j = r j.
 Proof. unfold put. destruct (Nat.eqb_spec j i); congruence. Qed.
 
-Lemma is_derive_score p (theta dtheta : nat -> R) (path : R -> nat -> R) t x :
+Lemma is_derive_score p (dtheta : nat -> R) (path : R -> nat -> R) t x :
   (forall k, (k < p)%nat -> is_derive (fun y => path y k) t (dtheta k)) ->
   is_derive (fun y => score p (path y) x) t (score p dtheta x).
 Proof.
@@ -381,7 +381,7 @@ Lemma is_derive_weight p theta k x y :
   (k < p)%nat -> is_derive (fun t => score p (put theta k t) x) y (x k).
 Proof.
   intros Hk. eapply is_derive_eq.
-  - apply (is_derive_score p theta (fun j => if Nat.eqb j k then 1 else 0)). intros. apply is_derive_put.
+  - apply (is_derive_score p (fun j => if Nat.eqb j k then 1 else 0)). intros. apply is_derive_put.
   - unfold score. rewrite <- (sum_pick p k x Hk). apply sum_ext.
     intros j _. destruct (Nat.eqb j k); ring.
 Qed.
