@@ -1,0 +1,251 @@
+(* T9. Linear model: convexity, uniqueness, existence. *)
+From Refrm Require Import Common.
+
+(* begin: rows *)
+(* D v and S v of pair i, D = X_w - X_l, S = X_w + X_l *)
+Definition Dv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) := score p v (x_w i) - score p v (x_l i).
+Definition Sv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) := score p v (x_w i) + score p v (x_l i).
+(* end: rows *)
+
+(* the second derivative of J in weights k and n *)
+(* begin: hessian *)
+Definition hessian (N : nat) (lambda : R) (m : nat -> R) (p : nat) (x_w x_l : nat -> nat -> R)
+    (theta : nat -> R) (k n : nat) : R :=
+  let h := fun i => sigmoid (Dv p x_w x_l theta i - m i) * sigmoid (- (Dv p x_w x_l theta i - m i)) in
+  mean N (fun i => (x_w i k - x_l i k) * h i * (x_w i n - x_l i n))
+  + 2 * lambda * mean N (fun i => (x_w i k + x_l i k) * (x_w i n + x_l i n)).
+(* end: hessian *)
+
+Lemma second_loss eps m a (w l : R -> R) t dw dl : is_derive w t dw -> is_derive l t dl ->
+  is_derive (fun y => slope eps (w y - l y - m) * a) t (a * curvature (w t - l t - m) * (dw - dl)).
+Proof. intros Hw Hl. pose proof (is_derive_slope eps (w t - l t - m)). derive. ring. Qed.
+
+Lemma second_penalty a (w l : R -> R) t dw dl : is_derive w t dw -> is_derive l t dl ->
+  is_derive (fun y => 2 * (w y + l y) * a) t (2 * (a * (dw + dl))).
+Proof. intros Hw Hl. derive. ring. Qed.
+
+(* The Hessian of J is (1/N) D' diag(h) D + (2 lambda/N) S' S, h = sigma(z) sigma(-z), with smoothing too. *)
+(* begin: T9_hessian *)
+Theorem T9_hessian (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : nat -> R)
+    (k n : nat) :
+  (k < p)%nat -> (n < p)%nat ->
+  let J := linear N lambda eps m p x_w x_l in
+  is_derive (fun t => partial J k (put theta n t)) (theta n) (hessian N lambda m p x_w x_l theta k n).
+(* end: T9_hessian *)
+Proof.
+  intros Hk Hn J.
+  apply (is_derive_Rext (fun t => gradient N lambda eps m p x_w x_l (put theta n t) k)).
+  { intros t. symmetry. now apply partial_linear. }
+  unfold gradient, hessian. cbv zeta.
+  apply is_derive_Rplus.
+  - apply (is_derive_mean N (fun i t => slope eps (score p (put theta n t) (x_w i) - score p (put theta n t) (x_l i) - m i)
+      * (x_w i k - x_l i k))). intros i _.
+    eapply is_derive_eq.
+    + apply (second_loss eps (m i) (x_w i k - x_l i k) (fun t => score p (put theta n t) (x_w i))
+        (fun t => score p (put theta n t) (x_l i))); now apply is_derive_weight.
+    + cbv beta. rewrite 2!score_put_same. easy.
+  - eapply is_derive_eq.
+    + apply is_derive_Rscal.
+      apply (is_derive_mean N (fun i t => 2 * (score p (put theta n t) (x_w i) + score p (put theta n t) (x_l i))
+        * (x_w i k + x_l i k)) _ (fun i => 2 * ((x_w i k + x_l i k) * (x_w i n + x_l i n)))). intros i _.
+      apply (second_penalty (x_w i k + x_l i k) (fun t => score p (put theta n t) (x_w i))
+        (fun t => score p (put theta n t) (x_l i))); now apply is_derive_weight.
+    + rewrite mean_scal. ring.
+Qed.
+
+(* v' H v is (1/N) sum h_i (D v)_i^2 + (2 lambda/N) sum (S v)_i^2 *)
+Lemma hessian_form N lambda m p x_w x_l theta v :
+  sum p (fun k => sum p (fun n => v k * hessian N lambda m p x_w x_l theta k n * v n))
+  = mean N (fun i => curvature (Dv p x_w x_l theta i - m i) * Dv p x_w x_l v i ^ 2)
+    + 2 * lambda * mean N (fun i => Sv p x_w x_l v i ^ 2).
+Proof.
+  assert (E : forall (a : nat -> R) (b : nat -> nat -> R),
+    sum p (fun k => sum p (fun n => v k * mean N (fun i => b i k * a i * b i n) * v n))
+    = mean N (fun i => a i * sum p (fun k => v k * b i k) ^ 2)).
+  { intros a b. unfold mean, Rdiv. rewrite <- sum_scal_r.
+    rewrite (sum_ext N (fun i => _ * sum _ _ ^ 2 * _) (fun i => sum p (fun k => sum p (fun n => v k * (b i k * a i * b i n * / INR N) * v n)))).
+    2: { intros i _. replace (a i * sum p (fun k => v k * b i k) ^ 2 * / INR N)
+      with (sum p (fun k => v k * b i k) * (a i * / INR N * sum p (fun k => v k * b i k))) by ring.
+      rewrite <- sum_scal_r. apply sum_ext. intros k _. rewrite <- sum_scal, <- sum_scal. apply sum_ext.
+      intros. ring. }
+    rewrite (sum_swap N p). apply sum_ext. intros k _. rewrite (sum_swap N p). apply sum_ext. intros n _.
+    rewrite <- sum_scal_r, <- sum_scal, <- sum_scal_r. apply sum_ext. intros. ring. }
+  unfold hessian. cbv zeta.
+  rewrite (sum_ext p _ (fun k =>
+    sum p (fun n => v k * mean N (fun i => (x_w i k - x_l i k) * curvature (Dv p x_w x_l theta i - m i) * (x_w i n - x_l i n)) * v n)
+    + 2 * lambda * sum p (fun n => v k * mean N (fun i => (x_w i k + x_l i k) * 1 * (x_w i n + x_l i n)) * v n))).
+  - rewrite sum_plus, sum_scal, (E (fun i => curvature (Dv p x_w x_l theta i - m i)) (fun i k => x_w i k - x_l i k)),
+      (E (fun _ => 1) (fun i k => x_w i k + x_l i k)).
+    f_equal; [|f_equal]; apply mean_ext; intros i _.
+    + f_equal. f_equal. unfold Dv, score. rewrite <- sum_minus. apply sum_ext. intros. ring.
+    + rewrite Rmult_1_l. f_equal. unfold Sv, score. rewrite <- sum_plus. apply sum_ext. intros. ring.
+  - intros k _. rewrite <- sum_scal, <- sum_plus. apply sum_ext. intros n _.
+    rewrite (mean_ext N (fun i => (x_w i k + x_l i k) * 1 * (x_w i n + x_l i n))
+      (fun i => (x_w i k + x_l i k) * (x_w i n + x_l i n))) by (intros; ring).
+    unfold curvature. ring.
+Qed.
+
+(* It is positive semi-definite: v' H v >= 0 for every v. And v' H v = 0 only for those v that D maps to 0 and (where
+   lambda > 0) S too. *)
+(* begin: T9_semidefinite *)
+Theorem T9_semidefinite (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta v : nat -> R) :
+  (0 < N)%nat -> 0 <= lambda ->
+  let vHv := sum p (fun k => sum p (fun n => v k * hessian N lambda m p x_w x_l theta k n * v n)) in
+  0 <= vHv /\
+  (vHv = 0 <->
+    forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0)).
+(* end: T9_semidefinite *)
+Proof.
+  intros HN Hl vHv. unfold vHv. rewrite hessian_form.
+  set (a := fun i => curvature (Dv p x_w x_l theta i - m i) * Dv p x_w x_l v i ^ 2).
+  set (b := fun i => Sv p x_w x_l v i ^ 2).
+  assert (A : forall i, (i < N)%nat -> 0 <= a i).
+  { intros i _. unfold a. pose proof (curvature_pos (Dv p x_w x_l theta i - m i)).
+    pose proof (pow2_ge_0 (Dv p x_w x_l v i)). nra. }
+  assert (B : forall i, (i < N)%nat -> 0 <= b i) by (intros; apply pow2_ge_0).
+  pose proof (mean_ge_0 N a HN A). pose proof (mean_ge_0 N b HN B). split; [nra|split].
+  - intros Z i Hi. split.
+    + assert (Za : mean N a = 0) by nra. pose proof (mean_eq_0 N a HN A Za i Hi) as E. unfold a in E.
+      pose proof (curvature_pos (Dv p x_w x_l theta i - m i)).
+      apply Rmult_integral in E. destruct E as [E|E]; [lra|]. nra.
+    + intros Hp. assert (Zb : mean N b = 0) by nra. pose proof (mean_eq_0 N b HN B Zb i Hi) as E. unfold b in E. nra.
+  - intros Z. rewrite (mean_0 N a) by (intros i Hi; unfold a; destruct (Z i Hi) as [-> _]; ring).
+    destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-]; [|ring].
+    rewrite (mean_0 N b) by (intros i Hi; unfold b; destruct (Z i Hi) as [_ E]; rewrite E by easy; ring). ring.
+Qed.
+
+(* ---- Strict convexity ---- *)
+
+(* a convex function lies above its tangents *)
+Lemma pair_loss_tangent eps z y : y <> z -> pair_loss eps z + slope eps z * (y - z) < pair_loss eps y.
+Proof.
+  intros Hne. destruct (mean_value (slope eps) curvature z y (is_derive_slope eps)) as (a & _ & Ea).
+  set (f := fun x => pair_loss eps x - slope eps z * x).
+  assert (D : forall x, is_derive f x (slope eps x - slope eps z))
+    by (intros x; unfold f; pose proof (is_derive_pair_loss eps x); derive; ring).
+  set (c := (z + y) / 2).
+  destruct (mean_value f _ z c D) as (u & Hu & Eu). destruct (mean_value f _ c y D) as (w & Hw & Ew).
+  assert (U : 0 <= (slope eps u - slope eps z) * (c - z)).
+  { destruct (mean_value (slope eps) curvature z u (is_derive_slope eps)) as (q & _ & Eq).
+    pose proof (curvature_pos q). rewrite Eq.
+    assert (0 <= (u - z) * (c - z)) by (unfold Rmin, Rmax in Hu; destruct (Rle_dec z c); nra). nra. }
+  assert (W : 0 < (slope eps w - slope eps z) * (y - c)).
+  { destruct (mean_value (slope eps) curvature z w (is_derive_slope eps)) as (q & _ & Eq).
+    pose proof (curvature_pos q). rewrite Eq.
+    assert (0 < (w - z) * (y - c)).
+    { unfold Rmin, Rmax in Hw. destruct (Rdichotomy _ _ Hne); unfold c in *; destruct (Rle_dec ((z + y) / 2) y); nra. }
+    nra. }
+  unfold f in *. nra.
+Qed.
+
+Lemma pair_loss_convex eps z z' t : 0 < t < 1 -> z <> z' ->
+  pair_loss eps (t * z + (1 - t) * z') < t * pair_loss eps z + (1 - t) * pair_loss eps z'.
+Proof.
+  intros Ht Hne. set (y := t * z + (1 - t) * z').
+  pose proof (pair_loss_tangent eps y z ltac:(unfold y; intros E; apply Hne; nra)).
+  pose proof (pair_loss_tangent eps y z' ltac:(unfold y; intros E; apply Hne; nra)).
+  assert (E : t * (slope eps y * (z - y)) + (1 - t) * (slope eps y * (z' - y)) = 0) by (unfold y; ring).
+  nra.
+Qed.
+
+Lemma square_convex s s' t : 0 < t < 1 -> (t * s + (1 - t) * s') ^ 2 + t * (1 - t) * (s - s') ^ 2 = t * s ^ 2 + (1 - t) * s' ^ 2.
+Proof. intros. ring. Qed.
+
+Lemma score_mix p theta theta' t x :
+  score p (fun k => t * theta k + (1 - t) * theta' k) x = t * score p theta x + (1 - t) * score p theta' x.
+Proof. unfold score. rewrite <- 2!sum_scal, <- sum_plus. apply sum_ext. intros. ring. Qed.
+
+Lemma score_diff p theta theta' x :
+  score p (fun k => theta k - theta' k) x = score p theta x - score p theta' x.
+Proof. unfold score. rewrite <- sum_minus. apply sum_ext. intros. ring. Qed.
+
+(* begin: strictly_convex *)
+Definition strictly_convex (p : nat) (J : (nat -> R) -> R) : Prop :=
+  forall theta theta' t, 0 < t < 1 -> (exists k, (k < p)%nat /\ theta k <> theta' k) ->
+  J (fun k => t * theta k + (1 - t) * theta' k) < t * J theta + (1 - t) * J theta'.
+(* end: strictly_convex *)
+
+(* J is strictly convex iff 0 is the only v with D v = 0 and (where lambda > 0) S v = 0. *)
+(* begin: T9_strictly_convex *)
+Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+  (0 < N)%nat -> 0 <= lambda ->
+  strictly_convex p (linear N lambda eps m p x_w x_l) <->
+  (forall v, (forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0)) ->
+    forall k, (k < p)%nat -> v k = 0).
+(* end: T9_strictly_convex *)
+Proof.
+  intros HN Hl.
+  assert (Par : forall theta theta', (forall i, (i < N)%nat ->
+      Dv p x_w x_l (fun k => theta k - theta' k) i = 0 /\
+      (0 < lambda -> Sv p x_w x_l (fun k => theta k - theta' k) i = 0)) ->
+      linear N lambda eps m p x_w x_l theta = linear N lambda eps m p x_w x_l theta').
+  { intros theta theta' H. unfold linear, objective. f_equal.
+    - apply mean_ext. intros i Hi. f_equal. destruct (H i Hi) as [E _]. unfold Dv in E. rewrite 2!score_diff in E. lra.
+    - destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-]; [|ring]. f_equal. apply mean_ext. intros i Hi. f_equal.
+      destruct (H i Hi) as [_ E]. specialize (E Hp). unfold Sv in E. rewrite 2!score_diff in E. lra. }
+  split.
+  - intros SC v H k Hk. destruct (Req_dec (v k) 0) as [|Hne]; [easy|exfalso].
+    assert (Z : forall a, linear N lambda eps m p x_w x_l (fun k => a * v k) = linear N lambda eps m p x_w x_l (fun _ => 0)).
+    { intros a. apply Par. intros i Hi. destruct (H i Hi) as [E E'].
+      unfold Dv, Sv in *. rewrite 2!score_diff.
+      assert (Sc : forall x, score p (fun k => a * v k) x - score p (fun _ => 0) x = a * score p v x).
+      { intros x. unfold score. rewrite <- sum_scal, <- sum_minus. apply sum_ext. intros. ring. }
+      rewrite 2!Sc. split; [nra|]. intros Hp. specialize (E' Hp). nra. }
+    pose proof (SC (fun k => 1 * v k) (fun k => 0 * v k) (1 / 2) ltac:(lra)) as C.
+    cbv beta in C. specialize (C ltac:(exists k; split; [easy|intros E; apply Hne; lra])).
+    rewrite (Z 1), (Z 0) in C.
+    assert (E : linear N lambda eps m p x_w x_l (fun k => 1 / 2 * (1 * v k) + (1 - 1 / 2) * (0 * v k))
+      = linear N lambda eps m p x_w x_l (fun k => 1 / 2 * v k)).
+    { unfold linear, objective, loss, penalty. f_equal; [|f_equal]; apply mean_ext; intros i _;
+        rewrite 2!(score_ext p (fun k => 1 / 2 * (1 * v k) + (1 - 1 / 2) * (0 * v k)) (fun k => 1 / 2 * v k))
+        by (intros; field); easy. }
+    rewrite E, (Z (1 / 2)) in C. lra.
+  - intros H theta theta' t Ht (k & Hk & Hne).
+    unfold linear, objective, loss, penalty.
+    set (z := fun i => score p theta (x_w i) - score p theta (x_l i) - m i).
+    set (z' := fun i => score p theta' (x_w i) - score p theta' (x_l i) - m i).
+    set (s := fun i => score p theta (x_w i) + score p theta (x_l i)).
+    set (s' := fun i => score p theta' (x_w i) + score p theta' (x_l i)).
+    rewrite (mean_ext N (fun i => pair_loss eps _) (fun i => pair_loss eps (t * z i + (1 - t) * z' i)))
+      by (intros; f_equal; rewrite 2!score_mix; unfold z, z'; ring).
+    rewrite (mean_ext N (fun i => (_ + _) ^ 2) (fun i => (t * s i + (1 - t) * s' i) ^ 2))
+      by (intros; f_equal; rewrite 2!score_mix; unfold s, s'; ring).
+    change (mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)) + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)
+      < t * (mean N (fun i => pair_loss eps (z i)) + lambda * mean N (fun i => s i ^ 2))
+        + (1 - t) * (mean N (fun i => pair_loss eps (z' i)) + lambda * mean N (fun i => s' i ^ 2))).
+    assert (T : 0 < t * (1 - t)) by nra.
+    assert (L : forall i, pair_loss eps (t * z i + (1 - t) * z' i) <= t * pair_loss eps (z i) + (1 - t) * pair_loss eps (z' i)).
+    { intros i. destruct (Req_dec (z i) (z' i)) as [->|E]; [right|left; now apply pair_loss_convex].
+      replace (t * z' i + (1 - t) * z' i) with (z' i) by ring. ring. }
+    assert (P : forall i, (t * s i + (1 - t) * s' i) ^ 2 <= t * s i ^ 2 + (1 - t) * s' i ^ 2).
+    { intros i. rewrite <- square_convex by easy. pose proof (pow2_ge_0 (s i - s' i)).
+      pose proof (Rmult_le_pos _ _ (Rlt_le _ _ T) H0). lra. }
+    assert (ML : mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i))
+      <= t * mean N (fun i => pair_loss eps (z i)) + (1 - t) * mean N (fun i => pair_loss eps (z' i)))
+      by (rewrite <- 2!mean_scal, <- mean_plus; now apply mean_le).
+    assert (MP : mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)
+      <= t * mean N (fun i => s i ^ 2) + (1 - t) * mean N (fun i => s' i ^ 2))
+      by (rewrite <- 2!mean_scal, <- mean_plus; now apply mean_le).
+    (* some pair is strict, or the difference of the weights were in both kernels *)
+    destruct (Rle_lt_dec (t * mean N (fun i => pair_loss eps (z i)) + (1 - t) * mean N (fun i => pair_loss eps (z' i)))
+      (mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)))) as [EL|]; [|nra].
+    destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-].
+    + destruct (Rle_lt_dec (t * mean N (fun i => s i ^ 2) + (1 - t) * mean N (fun i => s' i ^ 2))
+        (mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2))) as [EP|]; [|nra].
+      exfalso. apply Hne. cut (theta k - theta' k = 0); [lra|].
+      apply (H (fun k => theta k - theta' k)); [|easy]. intros i Hi. unfold Dv, Sv. rewrite 2!score_diff. split.
+      * destruct (Req_dec (z i) (z' i)) as [E|E]; [unfold z, z' in E; lra|exfalso].
+        apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
+        rewrite mean_plus, 2!mean_scal. easy.
+      * intros _. destruct (Req_dec (s i) (s' i)) as [E|E]; [unfold s, s' in E; lra|exfalso].
+        refine (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => P j) Hi _) _).
+        -- rewrite <- square_convex by easy. 
+           assert (P2 : 0 < (s i - s' i) ^ 2) by (destruct (Rdichotomy _ _ E); nra).
+           pose proof (Rmult_lt_0_compat _ _ T P2). lra.
+        -- rewrite mean_plus, 2!mean_scal. easy.
+    + exfalso. apply Hne. cut (theta k - theta' k = 0); [lra|].
+      apply (H (fun k => theta k - theta' k)); [|easy]. intros i Hi. split; [|lra]. unfold Dv. rewrite 2!score_diff.
+      destruct (Req_dec (z i) (z' i)) as [E|E]; [unfold z, z' in E; lra|exfalso].
+      apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
+      rewrite mean_plus, 2!mean_scal. easy.
+Qed.
