@@ -249,3 +249,206 @@ Proof.
       apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
       rewrite mean_plus, 2!mean_scal. easy.
 Qed.
+
+(* With lambda > 0 that is: the stacked matrix [X_w; X_l] has full column rank. *)
+(* begin: T9_full_column_rank *)
+Theorem T9_full_column_rank (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+  (0 < N)%nat -> 0 < lambda ->
+  strictly_convex p (linear N lambda eps m p x_w x_l) <->
+  (forall v, (forall i, (i < N)%nat -> score p v (x_w i) = 0 /\ score p v (x_l i) = 0) ->
+    forall k, (k < p)%nat -> v k = 0).
+(* end: T9_full_column_rank *)
+Proof.
+  intros HN Hl. rewrite (T9_strictly_convex N p lambda eps m x_w x_l HN (Rlt_le _ _ Hl)).
+  split; intros H v Hv; apply H; intros i Hi; specialize (Hv i Hi); unfold Dv, Sv in *.
+  - destruct Hv as [-> ->]. split; intros; ring.
+  - destruct Hv as [D S]. specialize (S Hl). lra.
+Qed.
+
+(* Then there is at most one minimiser. *)
+(* begin: T9_unique *)
+Theorem T9_unique (p : nat) (J : (nat -> R) -> R) (theta theta' : nat -> R) :
+  strictly_convex p J -> (forall t, J theta <= J t) -> (forall t, J theta' <= J t) ->
+  forall k, (k < p)%nat -> theta k = theta' k.
+(* end: T9_unique *)
+Proof.
+  intros SC H H' k Hk. destruct (Req_dec (theta k) (theta' k)) as [|Hne]; [easy|exfalso].
+  pose proof (SC theta theta' (1 / 2) ltac:(lra) (ex_intro _ k (conj Hk Hne))) as C.
+  pose proof (H theta'). pose proof (H' theta).
+  pose proof (H (fun k => 1 / 2 * theta k + (1 - 1 / 2) * theta' k)). lra.
+Qed.
+
+(* ---- Existence ---- *)
+
+(* A direction v along which no d falls, one rises and (where lambda > 0) no s moves *)
+(* begin: endless *)
+Definition endless (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) : Prop :=
+  (forall i, (i < N)%nat -> 0 <= Dv p x_w x_l v i) /\
+  (exists i, (i < N)%nat /\ Dv p x_w x_l v i <> 0) /\
+  (0 < lambda -> forall i, (i < N)%nat -> Sv p x_w x_l v i = 0).
+(* end: endless *)
+
+(* Along it J falls for ever, from everywhere: there is no minimiser. *)
+(* begin: T9_endless *)
+Theorem T9_endless (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (v : nat -> R) :
+  0 <= lambda -> endless N lambda p x_w x_l v ->
+  let J := linear N lambda 0 m p x_w x_l in
+  forall theta t t', t < t' -> J (fun k => theta k + t' * v k) < J (fun k => theta k + t * v k).
+(* end: T9_endless *)
+Proof.
+  intros Hl (HD & (i & Hi & Hne) & HS) J theta t t' Ht. unfold J, linear, objective.
+  assert (P : lambda * penalty N (fun i => score p (fun k => theta k + t' * v k) (x_w i))
+      (fun i => score p (fun k => theta k + t' * v k) (x_l i))
+    = lambda * penalty N (fun i => score p (fun k => theta k + t * v k) (x_w i))
+      (fun i => score p (fun k => theta k + t * v k) (x_l i))).
+  { destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-]; [|ring]. f_equal. apply mean_ext. intros j Hj.
+    rewrite 4!score_plus. f_equal. specialize (HS Hp j Hj). unfold Sv in HS.
+    replace (score p theta (x_w j) + t' * score p v (x_w j) + (score p theta (x_l j) + t' * score p v (x_l j)))
+      with (score p theta (x_w j) + score p theta (x_l j) + t' * (score p v (x_w j) + score p v (x_l j))) by ring.
+    rewrite HS. replace (score p v (x_w j)) with (- score p v (x_l j)) by lra. ring. }
+  rewrite P. apply Rplus_lt_compat_r.
+  assert (Z : forall j, score p (fun k => theta k + t' * v k) (x_w j) - score p (fun k => theta k + t' * v k) (x_l j) - m j
+    = score p (fun k => theta k + t * v k) (x_w j) - score p (fun k => theta k + t * v k) (x_l j) - m j
+      + (t' - t) * Dv p x_w x_l v j).
+  { intros j. rewrite 4!score_plus. unfold Dv. ring. }
+  apply (mean_lt N _ _ i); [|easy|].
+  - intros j Hj. rewrite Z. destruct (Req_dec (Dv p x_w x_l v j) 0) as [E|E].
+    + rewrite E. right. f_equal. ring.
+    + left. apply pair_loss_decreasing. specialize (HD j Hj). nra.
+  - rewrite Z. apply pair_loss_decreasing. specialize (HD i Hi). nra.
+Qed.
+
+(* A gradient may prove that there is no such v: if there are y, positive in every entry, and w with D' y + S' w = 0. *)
+(* begin: T9_certificate *)
+Theorem T9_certificate (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R) (y w : nat -> R) :
+  0 < lambda ->
+  (forall i, (i < N)%nat -> 0 < y i) ->
+  (forall k, (k < p)%nat -> sum N (fun i => (x_w i k - x_l i k) * y i) + sum N (fun i => (x_w i k + x_l i k) * w i) = 0) ->
+  ~ exists v, endless N lambda p x_w x_l v.
+(* end: T9_certificate *)
+Proof.
+  intros Hl Hy H (v & HD & (i & Hi & Hne) & HS). specialize (HS Hl).
+  assert (E : sum N (fun i => Dv p x_w x_l v i * y i) + sum N (fun i => Sv p x_w x_l v i * w i) = 0).
+  { transitivity (sum p (fun k => v k * (sum N (fun i => (x_w i k - x_l i k) * y i)
+      + sum N (fun i => (x_w i k + x_l i k) * w i)))).
+    - rewrite <- sum_plus.
+      rewrite (sum_ext N _ (fun i => sum p (fun k => v k * ((x_w i k - x_l i k) * y i + (x_w i k + x_l i k) * w i)))).
+      + rewrite sum_swap. apply sum_ext. intros k _. rewrite sum_scal, sum_plus. easy.
+      + intros j _. unfold Dv, Sv, score. rewrite <- sum_minus, <- sum_plus, <- 2!sum_scal_r, <- sum_plus.
+        apply sum_ext. intros. ring.
+    - apply sum_0. intros k Hk. rewrite H by easy. ring. }
+  rewrite (sum_0 N (fun i => Sv p x_w x_l v i * w i)), Rplus_0_r in E
+    by (intros j Hj; rewrite HS by easy; ring).
+  assert (Q : forall j, (j < N)%nat -> 0 <= Dv p x_w x_l v j * y j)
+    by (intros j Hj; specialize (HD j Hj); specialize (Hy j Hj); nra).
+  pose proof (sum_eq_0 N _ Q E i Hi) as F. cbv beta in F. specialize (Hy i Hi). nra.
+Qed.
+
+(* The term does not bound margins. Data are antisymmetric when x_l = -x_w, separable when one v ranks every pair right.
+   On such data the penalty is 0 at all weights, J has no minimiser whatever lambda is, it comes as near to 0 as one
+   likes along v, and to come near 0 every margin d_i must pass every number M. *)
+(* begin: T9_diverges *)
+Theorem T9_diverges (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R) (v : nat -> R) :
+  (0 < N)%nat -> 0 <= lambda ->
+  (forall i k, x_l i k = - x_w i k) ->
+  (forall i, (i < N)%nat -> score p v (x_w i) > score p v (x_l i)) ->
+  let J := linear N lambda 0 no_margin p x_w x_l in
+  (forall theta, penalty N (fun i => score p theta (x_w i)) (fun i => score p theta (x_l i)) = 0) /\
+  (forall theta, exists theta', J theta' < J theta) /\
+  (forall e, 0 < e -> exists t, J (fun k => t * v k) < e) /\
+  (forall M, exists e, 0 < e /\
+    forall theta, J theta < e -> forall i, (i < N)%nat -> score p theta (x_w i) - score p theta (x_l i) > M).
+(* end: T9_diverges *)
+Proof.
+  intros HN Hl Anti Sep J.
+  assert (Op : forall theta i, score p theta (x_l i) = - score p theta (x_w i))
+    by (intros; unfold score; rewrite <- sum_opp; apply sum_ext; intros; rewrite Anti; ring).
+  assert (P : forall theta, penalty N (fun i => score p theta (x_w i)) (fun i => score p theta (x_l i)) = 0)
+    by (intros theta; apply mean_0; intros i _; rewrite Op; ring).
+  assert (JL : forall theta, J theta = mean N (fun i => softplus (- (score p theta (x_w i) - score p theta (x_l i))))).
+  { intros theta. unfold J, linear, objective. rewrite P. unfold loss, no_margin. rewrite Rmult_0_r, Rplus_0_r.
+    apply mean_ext. intros i _. rewrite pair_loss_0. f_equal. ring. }
+  assert (En : endless N lambda p x_w x_l v).
+  { unfold endless, Dv, Sv. repeat split.
+    - intros i Hi. specialize (Sep i Hi). lra.
+    - exists 0%nat. split; [easy|]. specialize (Sep 0%nat HN). lra.
+    - intros _ i _. rewrite Op. ring. }
+  split; [easy|]. split; [|split].
+  - intros theta. exists (fun k => theta k + 1 * v k).
+    pose proof (T9_endless N p lambda no_margin x_w x_l v Hl En theta 0 1 ltac:(lra)) as L.
+    fold J in L. cbv zeta in L. fold J in L. apply (Rlt_le_trans _ _ _ L). right.
+    unfold J, linear, objective, loss, penalty.
+    f_equal; [|f_equal]; apply mean_ext; intros i _;
+      rewrite 2!(score_ext p (fun k => theta k + 0 * v k) theta) by (intros; ring); easy.
+  - intros e He.
+    (* the smallest margin of v *)
+    assert (Min : exists a, 0 < a /\ forall i, (i < N)%nat -> a <= score p v (x_w i) - score p v (x_l i)).
+    { clear - Sep. revert Sep. generalize N. intros n. induction n as [|n IH]; intros Sep.
+      - exists 1. split; [lra|]. intros; lia.
+      - destruct IH as (a & Ha & H); [intros; apply Sep; lia|]. specialize (Sep n ltac:(lia)).
+        exists (Rmin a (score p v (x_w n) - score p v (x_l n))). split; [apply Rmin_pos; lra|].
+        intros i Hi. destruct (Nat.eq_dec i n) as [->|]; [apply Rmin_r|].
+        apply (Rle_trans _ _ _ (Rmin_l _ _)). apply H. lia. }
+    destruct Min as (a & Ha & H).
+    (* softplus (- t a) < exp (- t a) < e for t = - ln (e / 2) / a or more *)
+    set (t := Rabs (ln (e / 2)) / a). exists t. rewrite JL. apply Rle_lt_trans with (e / 2); [|lra].
+    rewrite <- (mean_const N (e / 2) HN). apply mean_le; [easy|]. intros i Hi. specialize (H i Hi).
+    assert (Sc : forall x, score p (fun k => t * v k) x = t * score p v x)
+      by (intros; unfold score; rewrite <- sum_scal; apply sum_ext; intros; ring).
+    rewrite 2!Sc. set (d := t * score p v (x_w i) - t * score p v (x_l i)).
+    assert (T : 0 <= t) by (apply Rmult_le_pos; [apply Rabs_pos|left; now apply Rinv_0_lt_compat]).
+    assert (D : Rabs (ln (e / 2)) <= d).
+    { apply Rle_trans with (t * a); [right; unfold t; field; lra|]. unfold d. nra. }
+    apply Rle_trans with (exp (- d)).
+    + unfold softplus. rewrite <- (ln_exp (exp (- d))) at 2. pose proof (exp_pos (- d)).
+      destruct (exp_ge (exp (- d))) as [X|X]; [left; apply ln_increasing; lra|rewrite X; lra].
+    + rewrite <- (exp_ln (e / 2)) by lra. pose proof (Rle_abs (- ln (e / 2))) as X. rewrite Rabs_Ropp in X.
+      destruct (Req_dec (- d) (ln (e / 2))) as [->|Hne]; [lra|left; apply exp_increasing; lra].
+  - intros M. pose proof (pairs_pos N HN) as Np. pose proof (softplus_pos (- M)) as Sp.
+    exists (softplus (- M) / INR N). split; [now apply Rdiv_lt_0_compat|].
+    intros theta H i Hi. apply Rnot_le_gt. intros C. apply (Rlt_not_le _ _ H). rewrite JL.
+    apply Rmult_le_compat_r; [left; now apply Rinv_0_lt_compat|].
+    apply Rle_trans with (softplus (- (score p theta (x_w i) - score p theta (x_l i)))).
+    + destruct C as [C|C]; [left; apply softplus_increasing; lra|rewrite C; lra].
+    + apply (sum_term N (fun i => softplus (- (score p theta (x_w i) - score p theta (x_l i))))); [|easy].
+      intros. left. apply softplus_pos.
+Qed.
+
+(* ---- One-hot items ---- *)
+
+(* Classical Bradley-Terry: pair i compares items a i and b i, each item has one score. Two items are connected when a
+   path of comparisons leads from one to the other. *)
+(* begin: items *)
+Definition one_hot (a : nat -> nat) (i k : nat) : R := if Nat.eqb k (a i) then 1 else 0.
+
+Inductive connected (N : nat) (a b : nat -> nat) : nat -> nat -> Prop :=
+  | compared i : (i < N)%nat -> connected N a b (a i) (b i)
+  | same_item x : connected N a b x x
+  | backwards x y : connected N a b x y -> connected N a b y x
+  | onwards x y z : connected N a b x y -> connected N a b y z -> connected N a b x z.
+(* end: items *)
+
+(* The loss leaves free exactly the v that are constant on every connected component, so one shift for each. With the
+   term only those are free that are 0 at every item that is compared. *)
+(* begin: T9_items *)
+Theorem T9_items (N p : nat) (a b : nat -> nat) (v : nat -> R) :
+  (forall i, (i < N)%nat -> (a i < p)%nat /\ (b i < p)%nat) ->
+  let D := Dv p (one_hot a) (one_hot b) v in
+  let S := Sv p (one_hot a) (one_hot b) v in
+  ((forall i, (i < N)%nat -> D i = 0) <-> (forall x y, connected N a b x y -> v x = v y)) /\
+  ((forall i, (i < N)%nat -> D i = 0 /\ S i = 0) <-> (forall i, (i < N)%nat -> v (a i) = 0 /\ v (b i) = 0)).
+(* end: T9_items *)
+Proof.
+  intros Hp D S.
+  assert (Pick : forall (c : nat -> nat) i, (c i < p)%nat -> score p v (one_hot c i) = v (c i)).
+  { intros c i Hc. unfold score, one_hot. rewrite <- (sum_pick p (c i) v Hc). apply sum_ext.
+    intros k _. destruct (Nat.eqb k (c i)); ring. }
+  assert (E : forall i, (i < N)%nat -> D i = v (a i) - v (b i) /\ S i = v (a i) + v (b i)).
+  { intros i Hi. destruct (Hp i Hi) as [Ha Hb]. unfold D, S, Dv, Sv. now rewrite 2!Pick. }
+  split; split.
+  - intros H x y C. induction C as [i Hi|x|x y _ IH|x y z _ IH _ IH']; [|easy|easy|congruence].
+    destruct (E i Hi) as [E1 _]. specialize (H i Hi). lra.
+  - intros H i Hi. destruct (E i Hi) as [-> _]. rewrite (H (a i) (b i)); [ring|now apply compared].
+  - intros H i Hi. destruct (E i Hi) as [E1 E2]. destruct (H i Hi). lra.
+  - intros H i Hi. destruct (E i Hi) as [-> ->]. destruct (H i Hi) as [-> ->]. split; ring.
+Qed.
