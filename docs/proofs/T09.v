@@ -165,6 +165,19 @@ Definition strictly_convex (p : nat) (J : (nat -> R) -> R) : Prop :=
   J (fun k => t * theta k + (1 - t) * theta' k) < t * J theta + (1 - t) * J theta'.
 (* end: strictly_convex *)
 
+(* what both kernels contain is not seen *)
+Lemma linear_kernel N p lambda eps m x_w x_l theta theta' : 0 <= lambda ->
+  (forall i, (i < N)%nat ->
+    Dv p x_w x_l (fun k => theta k - theta' k) i = 0 /\
+    (0 < lambda -> Sv p x_w x_l (fun k => theta k - theta' k) i = 0)) ->
+  linear N lambda eps m p x_w x_l theta = linear N lambda eps m p x_w x_l theta'.
+Proof.
+  intros Hl H. unfold linear, objective. f_equal.
+  - apply mean_ext. intros i Hi. f_equal. destruct (H i Hi) as [E _]. unfold Dv in E. rewrite 2!score_diff in E. lra.
+  - destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-]; [|ring]. f_equal. apply mean_ext. intros i Hi. f_equal.
+    destruct (H i Hi) as [_ E]. specialize (E Hp). unfold Sv in E. rewrite 2!score_diff in E. lra.
+Qed.
+
 (* J is strictly convex iff 0 is the only v with D v = 0 and (where lambda > 0) S v = 0. *)
 (* begin: T9_strictly_convex *)
 Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
@@ -175,18 +188,10 @@ Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l 
 (* end: T9_strictly_convex *)
 Proof.
   intros HN Hl.
-  assert (Par : forall theta theta', (forall i, (i < N)%nat ->
-      Dv p x_w x_l (fun k => theta k - theta' k) i = 0 /\
-      (0 < lambda -> Sv p x_w x_l (fun k => theta k - theta' k) i = 0)) ->
-      linear N lambda eps m p x_w x_l theta = linear N lambda eps m p x_w x_l theta').
-  { intros theta theta' H. unfold linear, objective. f_equal.
-    - apply mean_ext. intros i Hi. f_equal. destruct (H i Hi) as [E _]. unfold Dv in E. rewrite 2!score_diff in E. lra.
-    - destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-]; [|ring]. f_equal. apply mean_ext. intros i Hi. f_equal.
-      destruct (H i Hi) as [_ E]. specialize (E Hp). unfold Sv in E. rewrite 2!score_diff in E. lra. }
   split.
   - intros SC v H k Hk. destruct (Req_dec (v k) 0) as [|Hne]; [easy|exfalso].
     assert (Z : forall a, linear N lambda eps m p x_w x_l (fun k => a * v k) = linear N lambda eps m p x_w x_l (fun _ => 0)).
-    { intros a. apply Par. intros i Hi. destruct (H i Hi) as [E E'].
+    { intros a. apply linear_kernel; [easy|]. intros i Hi. destruct (H i Hi) as [E E'].
       unfold Dv, Sv in *. rewrite 2!score_diff.
       assert (Sc : forall x, score p (fun k => a * v k) x - score p (fun _ => 0) x = a * score p v x).
       { intros x. unfold score. rewrite <- sum_scal, <- sum_minus. apply sum_ext. intros. ring. }
