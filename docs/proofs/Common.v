@@ -601,6 +601,26 @@ Proof.
   rewrite Rmin_left in Hy by easy. pose proof (Hd y (proj1 Hy)). nra.
 Qed.
 
+(* ---- How fast the loss of a pair changes ---- *)
+
+Lemma slope_bounds eps z : 0 <= eps <= 1 -> -1 <= slope eps z <= 1.
+Proof. intros H. rewrite slope_eq. pose proof (sigmoid_pos (- z)). pose proof (sigmoid_lt_1 (- z)). lra. Qed.
+
+Lemma pair_loss_lipschitz eps z e : 0 <= eps <= 1 -> Rabs (pair_loss eps (z + e) - pair_loss eps z) <= Rabs e.
+Proof.
+  intros H. destruct (mean_value _ _ z (z + e) (is_derive_pair_loss eps)) as (y & _ & E).
+  rewrite E, Rabs_mult. replace (z + e - z) with e by ring. pose proof (slope_bounds eps y H).
+  assert (Rabs (slope eps y) <= 1) by (apply Rabs_le; lra). pose proof (Rabs_pos e). nra.
+Qed.
+
+Lemma slope_lipschitz eps z e : Rabs (slope eps (z + e) - slope eps z) <= Rabs e / 4.
+Proof.
+  destruct (mean_value _ _ z (z + e) (is_derive_slope eps)) as (y & _ & E).
+  rewrite E, Rabs_mult. replace (z + e - z) with e by ring.
+  pose proof (curvature_pos y). pose proof (curvature_le y). rewrite (Rabs_pos_eq (curvature y)) by lra.
+  pose proof (Rabs_pos e). nra.
+Qed.
+
 (* ---- The exponential ---- *)
 
 Lemma exp_ge x : 1 + x <= exp x.

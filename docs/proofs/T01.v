@@ -54,15 +54,23 @@ Proof.
     [exact (proj1 (H t))|exact (proj2 (H t))].
 Qed.
 
-(* With an output bias b, which both scores of every pair contain, dL/db = 0 at every b. *)
+(* A part f of the scores that sees the prompt alone, and so is the same in both scores of a pair, gets no gradient: L does
+   not change with it, however it depends on a parameter t. *)
+(* begin: T1_prompt *)
+Theorem T1_prompt (N : nat) (eps : R) (m r_w r_l : nat -> R) (f : R -> nat -> R) (t : R) :
+  is_derive (fun t => loss N eps m (fun i => r_w i + f t i) (fun i => r_l i + f t i)) t 0.
+(* end: T1_prompt *)
+Proof.
+  apply (is_derive_Rext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].
+  intros y. symmetry. apply (T1_shift N eps m r_w r_l (f y)).
+Qed.
+
+(* So with an output bias b, dL/db = 0 at every b. *)
 (* begin: T1_bias *)
 Theorem T1_bias (N : nat) (eps : R) (m r_w r_l : nat -> R) (b : R) :
   is_derive (fun b => loss N eps m (fun i => r_w i + b) (fun i => r_l i + b)) b 0.
 (* end: T1_bias *)
-Proof.
-  apply (is_derive_Rext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].
-  intros t. symmetry. apply (T1_shift N eps m r_w r_l (fun _ => t)).
-Qed.
+Proof. apply (T1_prompt N eps m r_w r_l (fun b _ => b)). Qed.
 
 (* So the scores +500 and +498 have the same loss and the same derivatives as +1 and -1. *)
 (* begin: T1_example *)

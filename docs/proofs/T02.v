@@ -1,6 +1,23 @@
 (* T2. Gradients. *)
 From Refrm Require Import Common.
 
+(* The loss of a pair has the derivative l'(z) = eps - sigma(-z) = -((1 - eps) sigma(-z) - eps sigma(z)), between eps - 1
+   and eps, and the second derivative sigma(z) sigma(-z), whatever eps is. *)
+(* begin: T2_pair *)
+Theorem T2_pair (eps z : R) :
+  is_derive (fun z => pair_loss eps z) z (eps - sigmoid (- z)) /\
+  is_derive (fun z => eps - sigmoid (- z)) z (sigmoid z * sigmoid (- z)) /\
+  eps - sigmoid (- z) = - ((1 - eps) * sigmoid (- z) - eps * sigmoid z) /\
+  eps - 1 < eps - sigmoid (- z) < eps.
+(* end: T2_pair *)
+Proof.
+  pose proof (is_derive_pair_loss eps z) as D. rewrite slope_eq in D. apply conj; [exact D|].
+  apply conj; [|split].
+  - apply (is_derive_Rext (slope eps)); [apply slope_eq|apply is_derive_slope].
+  - rewrite <- slope_eq. reflexivity.
+  - pose proof (sigmoid_pos (- z)). pose proof (sigmoid_lt_1 (- z)). lra.
+Qed.
+
 (* The derivative of L in the score of the chosen response of pair i is - ((1 - eps) sigma(-z) - eps sigma(z)) / N,
    z = d - m, and that in the score of the rejected one is its negative. *)
 (* begin: T2_gradient *)
@@ -95,13 +112,15 @@ Proof.
   - eapply is_derive_Rext, @is_derive_const. intros x. rewrite Gl, put_other by easy. reflexivity.
 Qed.
 
-(* h is positive and at most 1/4, which it is at z = 0. *)
+(* h is positive and at most 1/4, which it is at z = 0 only. *)
 (* begin: T2_curvature *)
 Theorem T2_curvature (z : R) :
-  0 < sigmoid z * sigmoid (- z) <= 1 / 4 /\ sigmoid 0 * sigmoid (- 0) = 1 / 4.
+  0 < sigmoid z * sigmoid (- z) <= 1 / 4 /\ (sigmoid z * sigmoid (- z) = 1 / 4 <-> z = 0).
 (* end: T2_curvature *)
 Proof.
-  split; [split; [apply curvature_pos|apply curvature_le]|]. rewrite Ropp_0, sigmoid_0. field.
+  split; [split; [apply curvature_pos|apply curvature_le]|]. split; [|intros ->; rewrite Ropp_0, sigmoid_0; field].
+  rewrite sigmoid_opp. intros E. assert (H : sigmoid z = 1 / 2) by nra.
+  destruct (Rtotal_order z 0) as [L|[L|L]]; [|easy|]; apply sigmoid_increasing in L; rewrite sigmoid_0 in L; lra.
 Qed.
 
 (* The matrix [[same, mixed], [mixed, same]] of T2_hessian maps (1, -1) to 2 h / N times itself and (1, 1) to

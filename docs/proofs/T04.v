@@ -1,18 +1,19 @@
 (* T4. Uniqueness of the term. *)
 From Refrm Require Import Common.
 
-(* A quadratic form in the two scores, symmetric under exchange, that vanishes on all pairs (a, -a), is a multiple of
-   (r_w + r_l)^2. *)
+(* A quadratic form in the two scores is symmetric under exchange and vanishes on all pairs (a, -a) if and only if it is
+   a multiple of (r_w + r_l)^2. *)
 (* begin: T4_quadratic_form *)
 Theorem T4_quadratic_form (A B C : R) :
   let Q := fun r_w r_l => A * r_w ^ 2 + B * (r_w * r_l) + C * r_l ^ 2 in
-  (forall r_w r_l, Q r_w r_l = Q r_l r_w) ->
-  (forall a, Q a (- a) = 0) ->
+  ((forall r_w r_l, Q r_w r_l = Q r_l r_w) /\ (forall a, Q a (- a) = 0)) <->
   exists c, forall r_w r_l, Q r_w r_l = c * (r_w + r_l) ^ 2.
 (* end: T4_quadratic_form *)
 Proof.
-  intros Q H H0. exists A. intros r_w r_l. unfold Q in *.
-  pose proof (H 1 0). pose proof (H0 1). replace C with A by lra. replace B with (2 * A) by lra. ring.
+  intros Q. split.
+  - intros [H H0]. exists A. intros r_w r_l. unfold Q in *.
+    pose proof (H 1 0). pose proof (H0 1). replace C with A by lra. replace B with (2 * A) by lra. ring.
+  - intros (c & H). split; intros; rewrite 1?H; [rewrite H|]; ring.
 Qed.
 
 Lemma constant_path (f : R -> R) : (forall t, is_derive (fun u => f (t + u)) 0 0) -> forall a b, f a = f b.
@@ -171,4 +172,62 @@ Proof.
       ring.
     - auto_derive; [easy|]. ring. }
   pose proof (is_derive_same _ _ _ _ D H). lra.
+Qed.
+
+(* Any penalty of the scores of K responses, quadratic or not, on which no difference of two scores has a force, is a
+   function of their sum alone. *)
+(* begin: T4_K_force *)
+Theorem T4_K_force (K : nat) (P : (nat -> R) -> R) :
+  (forall r r', (forall k, (k < K)%nat -> r k = r' k) -> P r = P r') ->
+  (forall r i j, (i < K)%nat -> (j < K)%nat -> i <> j ->
+    is_derive (fun t => P (put (put r i (r i + t)) j (r j - t))) 0 0) ->
+  forall r r', sum K r = sum K r' -> P r = P r'.
+(* end: T4_K_force *)
+Proof.
+  intros Ext F.
+  (* move all scores into the first, one after the other *)
+  set (stage := fun (r : nat -> R) k j => if Nat.eqb j 0 then sum k r else if Nat.ltb j k then 0 else r j).
+  assert (H : forall r k, (S k <= K)%nat -> P r = P (stage r (S k))).
+  { intros r. induction k as [|k IH]; intros Hk.
+    - apply Ext. intros j _. unfold stage. destruct (Nat.eqb_spec j 0) as [->|]; [simpl; ring|].
+      now rewrite (proj2 (Nat.ltb_ge j 1)) by lia.
+    - rewrite IH by lia. set (q := stage r (S k)).
+      set (f := fun t => P (put (put q 0 (q 0%nat + t)) (S k) (q (S k) - t))).
+      assert (E : f 0 = f (q (S k))).
+      { apply constant_path. intros t.
+        set (w := put (put q 0 (q 0%nat + t)) (S k) (q (S k) - t)).
+        apply (is_derive_Rext (fun u => P (put (put w 0 (w 0%nat + u)) (S k) (w (S k) - u)))).
+        - intros u. apply Ext. intros j _. unfold w. rewrite put_at, (put_other _ (S k) 0), put_at by lia.
+          unfold put. destruct (Nat.eqb j (S k)), (Nat.eqb j 0); ring.
+        - apply F; lia. }
+      transitivity (f 0); [|transitivity (f (q (S k))); [exact E|]]; apply Ext; intros j _.
+      + rewrite Rplus_0_r, Rminus_0_r. unfold put.
+        destruct (Nat.eqb_spec j (S k)) as [->|]; [easy|]. now destruct (Nat.eqb_spec j 0) as [->|].
+      + unfold q, put, stage. destruct (Nat.eqb_spec j (S k)) as [->|Hn].
+        * rewrite Rminus_diag_eq by easy. simpl (Nat.eqb (S k) 0).
+          now rewrite (proj2 (Nat.ltb_lt (S k) (S (S k)))) by lia.
+        * rewrite (Nat.ltb_irrefl (S k)). simpl (Nat.eqb (S k) 0). simpl (Nat.eqb 0 0). cbv iota.
+          destruct (Nat.eqb_spec j 0) as [->|]; [reflexivity|].
+          destruct (Nat.ltb_spec j (S k)), (Nat.ltb_spec j (S (S k))); try lia; easy. }
+  intros r r' E. destruct K as [|K]; [apply Ext; intros; lia|].
+  rewrite (H r K (le_n _)), (H r' K (le_n _)). apply Ext. intros j Hj. unfold stage. rewrite E.
+  destruct (Nat.eqb j 0); [easy|]. now rewrite (proj2 (Nat.ltb_lt j (S K))).
+Qed.
+
+(* So a quadratic form, invariant or not, that puts no force on any difference is a multiple of (sum r_k)^2. *)
+(* begin: T4_K_unique *)
+Theorem T4_K_unique (K : nat) (A : nat -> nat -> R) :
+  (forall r i j, (i < K)%nat -> (j < K)%nat -> i <> j ->
+    is_derive (fun t => form K A (put (put r i (r i + t)) j (r j - t))) 0 0) ->
+  exists c, forall r, form K A r = c * sum K r ^ 2.
+(* end: T4_K_unique *)
+Proof.
+  intros F. exists (A 0%nat 0%nat). intros r. destruct K as [|K]; [unfold form; simpl; ring|].
+  rewrite (T4_K_force (S K) (form (S K) A) (form_ext (S K) A) F r (fun k => sum (S K) r * unit 0 k)).
+  - rewrite <- (form_unit (S K) A 0) by lia. set (a := sum (S K) r). unfold form.
+    rewrite (sum_ext (S K) _ (fun j => a ^ 2 * sum (S K) (fun k => A j k * unit 0 j * unit 0 k))).
+    + rewrite sum_scal. ring.
+    + intros j _. rewrite <- sum_scal. apply sum_ext. intros. ring.
+  - rewrite sum_scal. rewrite <- (Rmult_1_r (sum (S K) r)) at 1. f_equal.
+    symmetry. apply (sum_pick (S K) 0 (fun _ => 1)). lia.
 Qed.

@@ -1,6 +1,6 @@
 (* T9. Existence of a minimiser. What is long here is that in finitely many dimensions a minimum exists at all. *)
 From Coq Require Import Classical.
-From Refrm Require Import Common T09 T10.
+From Refrm Require Import Common T09.
 
 (* ---- Minima over boxes ---- *)
 
@@ -167,10 +167,7 @@ Proof.
   - apply (lip_ext p M (fun v => / INR N * sum N (fun i => pair_loss 0 (Dv p x_w x_l v i + - m i))));
       [intros; unfold Dv, Rdiv, Rminus; ring|].
     apply lip_scal, lip_sum. intros i _. apply (lip_after p M (pair_loss 0)).
-    + intros x y. pose proof (pair_loss_lipschitz 0 x (y - x) ltac:(lra)) as A.
-      pose proof (pair_loss_lipschitz 0 y (x - y) ltac:(lra)) as B.
-      replace (x + (y - x)) with y in A by ring. replace (y + (x - y)) with x in B by ring.
-      rewrite Rabs_minus_sym in A. apply Rabs_le. lra.
+    + intros x y. replace x with (y + (x - y)) at 1 by ring. apply pair_loss_lipschitz. lra.
     + apply lip_plus; [apply lip_D|apply lip_const].
   - apply (lip_ext p M (fun v => / INR N * sum N (fun i => Sv p x_w x_l v i ^ 2)));
       [intros; unfold Sv, Rdiv; ring|].

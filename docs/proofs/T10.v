@@ -1,15 +1,6 @@
 (* T10. The printed sign. *)
 From Refrm Require Import Common T05.
 
-Lemma slope_bounds eps z : 0 <= eps <= 1 -> -1 <= slope eps z <= 1.
-Proof. intros H. rewrite slope_eq. pose proof (sigmoid_pos (- z)). pose proof (sigmoid_lt_1 (- z)). lra. Qed.
-
-Lemma pair_loss_lipschitz eps z e : 0 <= eps <= 1 -> pair_loss eps (z + e) <= pair_loss eps z + Rabs e.
-Proof.
-  intros H. destruct (mean_value _ _ z (z + e) (is_derive_pair_loss eps)) as (y & _ & E).
-  pose proof (slope_bounds eps y H). unfold Rabs. destruct (Rcase_abs e); nra.
-Qed.
-
 (* a parabola that opens downwards falls below every number *)
 Lemma parabola_falls a b c M : 0 < a -> exists t, 0 < t /\ c + b * t - a * t ^ 2 < M.
 Proof.
@@ -46,7 +37,8 @@ Proof.
   { unfold L, K, loss. rewrite Rmult_comm, <- mean_scal, <- mean_plus. apply mean_le; [easy|]. intros j _.
     replace (r_w j + t * dr_w j - (r_l j + t * dr_l j) - m j)
       with (r_w j - r_l j - m j + t * (dr_w j - dr_l j)) by ring.
-    rewrite <- (Rabs_pos_eq t) at 2 by lra. rewrite <- Rabs_mult. now apply pair_loss_lipschitz. }
+    rewrite <- (Rabs_pos_eq t) at 2 by lra. rewrite <- Rabs_mult. pose proof (pair_loss_lipschitz eps (r_w j - r_l j - m j) (t * (dr_w j - dr_l j)) He) as B.
+    apply Rabs_le_between in B. lra. }
   assert (H2 : (s + t * e) ^ 2 / INR N <= penalty N (fun i => r_w i + t * dr_w i) (fun i => r_l i + t * dr_l i)).
   { unfold penalty, mean. apply Rmult_le_compat_r; [left; now apply Rinv_0_lt_compat|].
     replace (s + t * e) with (r_w i + t * dr_w i + (r_l i + t * dr_l i)) by (unfold s, e; ring).
