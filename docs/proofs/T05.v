@@ -23,13 +23,17 @@ Proof.
   rewrite partial_objective_w, partial_objective_l by easy. unfold Rdiv. ring.
 Qed.
 
+Lemma is_derive_difference (f g : R -> R) m t df dg :
+  is_derive f t df -> is_derive g t dg -> is_derive (fun t => f t - g t - m) t (df - dg).
+Proof. intros Hf Hg. derive. ring. Qed.
+
 Lemma flow_margin N lambda eps m r_w r_l t i : flow N lambda eps m r_w r_l -> 0 <= t -> (i < N)%nat ->
-  is_derive (fun t => r_w t i - r_l t i) t (- 2 * slope eps (r_w t i - r_l t i - m i) / INR N).
+  is_derive (fun t => r_w t i - r_l t i - m i) t (- 2 * slope eps (r_w t i - r_l t i - m i) / INR N).
 Proof.
   intros F Ht Hi. destruct (F t i Ht Hi) as [Hw Hl].
-  apply (is_derive_eq _ _ _ _ (is_derive_minus (fun t => r_w t i) (fun t => r_l t i) _ _ _ Hw Hl)).
-  rewrite partial_objective_w, partial_objective_l by easy.
-  unfold minus, plus, opp; simpl. unfold Rdiv. ring.
+  rewrite partial_objective_w in Hw by easy. rewrite partial_objective_l in Hl by easy.
+  pose proof (is_derive_difference (fun t => r_w t i) (fun t => r_l t i) (m i) t _ _ Hw Hl) as D.
+  apply (is_derive_eq _ _ _ _ D). unfold Rdiv. ring.
 Qed.
 
 (* a function without slope from 0 on stays at f 0 *)
@@ -65,25 +69,25 @@ Proof.
   rewrite exp_Ropp. pose proof (exp_pos (a * t)). field. lra.
 Qed.
 
-(* Every flow without margin and smoothing has d(t) = log omega(c) = c - omega(c), c = d(0) + exp d(0) + 2 t / N, whatever
-   lambda is. *)
+(* Every flow without smoothing has z(t) = log omega(c) = c - omega(c), c = z(0) + exp z(0) + 2 t / N, whatever lambda
+   is; z = d - m, so without margins this is d. *)
 (* begin: T5_margin *)
-Theorem T5_margin (N : nat) (lambda : R) (r_w r_l : R -> nat -> R) (omega : R -> R) :
-  wright omega -> flow N lambda 0 no_margin r_w r_l -> forall t i, 0 <= t -> (i < N)%nat ->
-  let d := fun t => r_w t i - r_l t i in
-  let c := d 0 + exp (d 0) + 2 * t / INR N in
-  d t = ln (omega c) /\ d t = c - omega c.
+Theorem T5_margin (N : nat) (lambda : R) (m : nat -> R) (r_w r_l : R -> nat -> R) (omega : R -> R) :
+  wright omega -> flow N lambda 0 m r_w r_l -> forall t i, 0 <= t -> (i < N)%nat ->
+  let z := fun t => r_w t i - r_l t i - m i in
+  let c := z 0 + exp (z 0) + 2 * t / INR N in
+  z t = ln (omega c) /\ z t = c - omega c.
 (* end: T5_margin *)
 Proof.
-  intros Om F t i Ht Hi d c.
-  assert (C : forall t, 0 <= t -> is_derive (fun t => d t + exp (d t) - 2 * t / INR N) t 0).
-  { intros y Hy. pose proof (flow_margin N lambda 0 no_margin r_w r_l y i F Hy Hi) as H.
-    change (is_derive d y (- 2 * slope 0 (d y - no_margin i) / INR N)) in H.
-    derive. rewrite slope_eq. unfold no_margin, sigmoid. rewrite Ropp_involutive, Rminus_0_r.
-    pose proof (exp_pos (d y)). pose proof (pairs_pos N ltac:(lia)). field. lra. }
+  intros Om F t i Ht Hi z c.
+  assert (C : forall t, 0 <= t -> is_derive (fun t => z t + exp (z t) - 2 * t / INR N) t 0).
+  { intros y Hy. pose proof (flow_margin N lambda 0 m r_w r_l y i F Hy Hi) as H.
+    change (is_derive z y (- 2 * slope 0 (z y) / INR N)) in H.
+    derive. rewrite slope_eq. unfold sigmoid. rewrite Ropp_involutive.
+    pose proof (exp_pos (z y)). pose proof (pairs_pos N ltac:(lia)). field. lra. }
   pose proof (constant_from _ C t Ht) as E. cbv beta in E.
   destruct (Om c) as [P E'].
-  assert (D : d t = ln (omega c)).
+  assert (D : z t = ln (omega c)).
   { apply log_sum_increasing. rewrite exp_ln by easy. unfold c in E' at 3. unfold Rdiv in *. lra. }
   split; lra.
 Qed.
@@ -140,47 +144,67 @@ Qed.
 
 (* Conversely the closed forms are a flow, from any scores at time 0. *)
 (* begin: T5_solution *)
-Theorem T5_solution (N : nat) (lambda : R) (r_w0 r_l0 : nat -> R) (omega : R -> R) :
+Theorem T5_solution (N : nat) (lambda : R) (m r_w0 r_l0 : nat -> R) (omega : R -> R) :
   wright omega ->
+  let z0 := fun i => r_w0 i - r_l0 i - m i in
   let s := fun t i => (r_w0 i + r_l0 i) * exp (- 4 * lambda * t / INR N) in
-  let d := fun t i => ln (omega ((r_w0 i - r_l0 i) + exp (r_w0 i - r_l0 i) + 2 * t / INR N)) in
+  let d := fun t i => m i + ln (omega (z0 i + exp (z0 i) + 2 * t / INR N)) in
   let r_w := fun t i => (s t i + d t i) / 2 in
   let r_l := fun t i => (s t i - d t i) / 2 in
-  flow N lambda 0 no_margin r_w r_l /\ (forall i, r_w 0 i = r_w0 i /\ r_l 0 i = r_l0 i).
+  flow N lambda 0 m r_w r_l /\ (forall i, r_w 0 i = r_w0 i /\ r_l 0 i = r_l0 i).
 (* end: T5_solution *)
 Proof.
-  intros Om s d r_w r_l. split.
+  intros Om z0 s d r_w r_l. split.
   - intros t i Ht Hi. cbv zeta. rewrite partial_objective_w, partial_objective_l by easy.
     pose proof (pairs_pos N ltac:(lia)) as HN.
     assert (Hs : is_derive (fun t => s t i) t (- 4 * lambda / INR N * s t i)).
     { unfold s. auto_derive; [lra|]. unfold Rdiv. ring. }
-    assert (Hd : is_derive (fun t => d t i) t (2 * sigmoid (- d t i) / INR N)).
-    { unfold d. set (c := r_w0 i - r_l0 i + exp (r_w0 i - r_l0 i)).
+    assert (Hd : is_derive (fun t => d t i) t (2 * sigmoid (- (d t i - m i)) / INR N)).
+    { unfold d. set (c := z0 i + exp (z0 i)).
       pose proof (is_derive_log_omega omega (c + 2 * t / INR N) Om) as H.
       set (u := fun x => ln (omega x)) in *.
-      change (is_derive (fun t => u (c + 2 * t / INR N)) t (2 * sigmoid (- u (c + 2 * t / INR N)) / INR N)).
+      change (is_derive (fun t => m i + u (c + 2 * t / INR N)) t (2 * sigmoid (- (m i + u (c + 2 * t / INR N) - m i)) / INR N)).
+      replace (m i + u (c + 2 * t / INR N) - m i) with (u (c + 2 * t / INR N)) by ring.
       change (is_derive u (c + 2 * t / INR N) (sigmoid (- u (c + 2 * t / INR N)))) in H.
       derive. field. lra. }
-    replace (r_w t i - r_l t i - no_margin i) with (d t i) by (unfold r_w, r_l, no_margin; field).
+    replace (r_w t i - r_l t i - m i) with (d t i - m i) by (unfold r_w, r_l; field).
     replace (r_w t i + r_l t i) with (s t i) by (unfold r_w, r_l; field).
     rewrite slope_eq. unfold r_w, r_l.
     set (si := fun t => s t i) in *. set (di := fun t => d t i) in *.
     change (s t i) with (si t) in *. change (d t i) with (di t) in *.
     split.
-    + change (is_derive (fun t => (si t + di t) / 2) t (- ((0 - sigmoid (- di t) + 2 * lambda * si t) / INR N))).
+    + change (is_derive (fun t => (si t + di t) / 2) t (- ((0 - sigmoid (- (di t - m i)) + 2 * lambda * si t) / INR N))).
       derive. field. lra.
-    + change (is_derive (fun t => (si t - di t) / 2) t (- ((- (0 - sigmoid (- di t)) + 2 * lambda * si t) / INR N))).
+    + change (is_derive (fun t => (si t - di t) / 2) t (- ((- (0 - sigmoid (- (di t - m i))) + 2 * lambda * si t) / INR N))).
       derive. field. lra.
   - intros i. unfold r_w, r_l, s, d.
     replace (- 4 * lambda * 0 / INR N) with 0 by (unfold Rdiv; ring). rewrite exp_0.
     replace (2 * 0 / INR N) with 0 by (unfold Rdiv; ring). rewrite Rplus_0_r.
-    destruct (Om (r_w0 i - r_l0 i + exp (r_w0 i - r_l0 i))) as [P E].
-    assert (Z : ln (omega (r_w0 i - r_l0 i + exp (r_w0 i - r_l0 i))) = r_w0 i - r_l0 i).
+    destruct (Om (z0 i + exp (z0 i))) as [P E].
+    assert (Z : ln (omega (z0 i + exp (z0 i))) = z0 i).
     { apply log_sum_increasing. rewrite exp_ln by easy. lra. }
-    rewrite Z. split; field.
+    rewrite Z. unfold z0. split; field.
 Qed.
 
-(* Gradient descent: each step of length eta multiplies every s by 1 - 4 eta lambda / N. *)
+(* So z grows like a logarithm: as soon as c >= 1, log(c - log c) <= log omega(c) <= log c. *)
+(* begin: T5_growth *)
+Theorem T5_growth (omega : R -> R) (c : R) :
+  wright omega -> 1 <= c -> ln (c - ln c) <= ln (omega c) <= ln c.
+(* end: T5_growth *)
+Proof.
+  intros Om Hc. destruct (Om c) as [P E].
+  assert (Le : forall x y, 0 < x -> x <= y -> ln x <= ln y)
+    by (intros x y Hx [H| ->]; [left; now apply ln_increasing|lra]).
+  assert (H1 : 1 <= omega c).
+  { apply Rnot_lt_le. intros H. pose proof (ln_increasing (omega c) 1 P H) as L. rewrite ln_1 in L. lra. }
+  pose proof (Le 1 (omega c) ltac:(lra) H1) as L. rewrite ln_1 in L.
+  assert (U : ln (omega c) <= ln c) by (apply Le; lra). split; [|easy].
+  (* log c < c *)
+  apply Le; [|lra]. pose proof (exp_ge (ln c)) as X. rewrite exp_ln in X by lra. lra.
+Qed.
+
+(* Gradient descent: each step of length eta multiplies every s by 1 - 4 eta lambda / N, and moves z by
+   (2 eta / N) sigma(-z), whatever lambda is. *)
 (* begin: T5_steps *)
 Theorem T5_steps (N : nat) (lambda eps eta : R) (m : nat -> R) (r_w r_l : nat -> nat -> R) :
   let J := objective N lambda eps m in
@@ -188,12 +212,17 @@ Theorem T5_steps (N : nat) (lambda eps eta : R) (m : nat -> R) (r_w r_l : nat ->
     r_w (S k) i = r_w k i - eta * partial (fun w => J w (r_l k)) i (r_w k) /\
     r_l (S k) i = r_l k i - eta * partial (fun l => J (r_w k) l) i (r_l k)) ->
   forall k i, (i < N)%nat ->
-  r_w k i + r_l k i = (1 - 4 * eta * lambda / INR N) ^ k * (r_w 0%nat i + r_l 0%nat i).
+  let z := fun k => r_w k i - r_l k i - m i in
+  r_w k i + r_l k i = (1 - 4 * eta * lambda / INR N) ^ k * (r_w 0%nat i + r_l 0%nat i) /\
+  (eps = 0 -> z (S k) = z k + 2 * eta / INR N * sigmoid (- z k)).
 (* end: T5_steps *)
 Proof.
-  intros J H k i Hi. induction k as [|k IH]; [simpl; ring|].
-  destruct (H k i Hi) as [-> ->]. unfold J. rewrite partial_objective_w, partial_objective_l by easy.
-  rewrite <- tech_pow_Rmult, (Rmult_assoc (1 - _)), <- IH. unfold Rdiv. ring.
+  intros J H k i Hi z. split.
+  - clear z. induction k as [|k IH]; [simpl; ring|].
+    destruct (H k i Hi) as [-> ->]. unfold J. rewrite partial_objective_w, partial_objective_l by easy.
+    rewrite <- tech_pow_Rmult, (Rmult_assoc (1 - _)), <- IH. unfold Rdiv. ring.
+  - intros ->. unfold z. destruct (H k i Hi) as [-> ->]. unfold J.
+    rewrite partial_objective_w, partial_objective_l, slope_eq by easy. unfold Rdiv. ring.
 Qed.
 
 (* This is a contraction exactly for 0 < eta < N / (2 lambda). *)

@@ -8,27 +8,27 @@ Definition weights_flow (N p : nat) (eps : R) (m : nat -> R) (x_w x_l : nat -> n
   forall t k, 0 <= t -> (k < p)%nat -> is_derive (fun t => theta t k) t (- partial L k (theta t)).
 (* end: weights_flow *)
 
-(* Then the mean of s moves at (2/N) sum_i p_i phi_bar . (x_w_i - x_l_i), p = sigma(-(d - m)), phi_bar the mean of all
-   2 N feature vectors. *)
+(* Then the mean of s moves at (2/N) sum_i p_i phi_bar . (x_w_i - x_l_i), p = sigma(-(d - m)) - eps, phi_bar the mean of
+   all 2 N feature vectors. (The mean score is half of the mean of s.) *)
 (* begin: T6_drift *)
-Theorem T6_drift (N p : nat) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : R -> nat -> R) (t : R) :
-  (0 < N)%nat -> weights_flow N p 0 m x_w x_l theta -> 0 <= t ->
+Theorem T6_drift (N p : nat) (eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : R -> nat -> R) (t : R) :
+  (0 < N)%nat -> weights_flow N p eps m x_w x_l theta -> 0 <= t ->
   let r_w := fun t i => score p (theta t) (x_w i) in
   let r_l := fun t i => score p (theta t) (x_l i) in
   let phi_bar := fun k => sum N (fun i => x_w i k + x_l i k) / (2 * INR N) in
   is_derive (fun t => mean N (fun i => r_w t i + r_l t i)) t
     (2 / INR N * sum N (fun i =>
-      sigmoid (- (r_w t i - r_l t i - m i)) * sum p (fun k => phi_bar k * (x_w i k - x_l i k)))).
+      (sigmoid (- (r_w t i - r_l t i - m i)) - eps) * sum p (fun k => phi_bar k * (x_w i k - x_l i k)))).
 (* end: T6_drift *)
 Proof.
   intros HN F Ht r_w r_l phi_bar.
-  set (v := fun k => - partial (linear N 0 0 m p x_w x_l) k (theta t)).
+  set (v := fun k => - partial (linear N 0 eps m p x_w x_l) k (theta t)).
   assert (D : forall x, is_derive (fun t => score p (theta t) x) t (score p v x))
     by (intros x; apply is_derive_score; intros k Hk; now apply F).
   eapply is_derive_eq.
   { apply (is_derive_mean N (fun i t => r_w t i + r_l t i) t (fun i => score p v (x_w i) + score p v (x_l i))).
     intros i _. apply is_derive_Rplus; apply D. }
-  set (q := fun i => sigmoid (- (r_w t i - r_l t i - m i))).
+  set (q := fun i => sigmoid (- (r_w t i - r_l t i - m i)) - eps).
   assert (V : forall k, (k < p)%nat -> v k = mean N (fun i => q i * (x_w i k - x_l i k))).
   { intros k Hk. unfold v. rewrite partial_linear by easy. unfold gradient. rewrite Rmult_0_l, Rplus_0_r, <- mean_opp.
     apply mean_ext. intros i _. rewrite slope_eq. unfold q, r_w, r_l. ring. }
@@ -64,9 +64,9 @@ Proof.
     unfold gradient, mean, score, x_w, x_l, no_margin. cbn [sum INR]. rewrite slope_eq.
     replace (0 + ln (omega t) * 2 - (0 + ln (omega t) * 1) - 0) with (ln (omega t)) by ring. field.
   - intros theta F t Ht. eexists.
-    split; [|apply (T6_drift 1 1 no_margin x_w x_l theta t Nat.lt_0_1 F Ht)].
+    split; [|apply (T6_drift 1 1 0 no_margin x_w x_l theta t Nat.lt_0_1 F Ht)].
     unfold x_w, x_l. cbn [sum INR]. set (q := sigmoid _). assert (0 < q) by apply sigmoid_pos.
-    replace (2 / 1 * (0 + q * (0 + (0 + (2 + 1)) / (2 * 1) * (2 - 1)))) with (3 * q) by field. lra.
+    replace (2 / 1 * (0 + (q - 0) * (0 + (0 + (2 + 1)) / (2 * 1) * (2 - 1)))) with (3 * q) by field. lra.
 Qed.
 
 (* With free scores the loss does not move the mean of s at all. *)

@@ -73,6 +73,6 @@ Theorem T10_steps (N : nat) (lambda eps eta : R) (m : nat -> R) (r_w r_l : nat -
   r_w k i + r_l k i = (1 + 4 * eta * lambda / INR N) ^ k * (r_w 0%nat i + r_l 0%nat i).
 (* end: T10_steps *)
 Proof.
-  intros J H k i Hi. rewrite (T5_steps N (- lambda) eps eta m r_w r_l H k i Hi).
+  intros J H k i Hi. destruct (T5_steps N (- lambda) eps eta m r_w r_l H k i Hi) as [-> _].
   f_equal. f_equal. unfold Rdiv. ring.
 Qed.
