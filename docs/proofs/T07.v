@@ -1,13 +1,15 @@
 (* T7. Bounded mean, along the way. *)
 From Refrm Require Import Common.
 
-(* Wherever J <= J0, mean s^2 <= J0 / lambda, and the mean of all scores is at most sqrt(J0 / lambda) / 2 in size. *)
+(* Wherever J <= J0, mean s^2 <= J0 / lambda, the mean of all scores is at most sqrt(J0 / lambda) / 2 in size, and each
+   s_i at most sqrt(N J0 / lambda). *)
 (* begin: T7_bounded_mean *)
 Theorem T7_bounded_mean (N : nat) (lambda eps J0 : R) (m r_w r_l : nat -> R) :
   (0 < N)%nat -> 0 < lambda -> 0 <= eps <= 1 ->
   objective N lambda eps m r_w r_l <= J0 ->
   mean N (fun i => (r_w i + r_l i) ^ 2) <= J0 / lambda /\
-  Rabs (mean N (fun i => (r_w i + r_l i) / 2)) <= sqrt (J0 / lambda) / 2.
+  Rabs (mean N (fun i => (r_w i + r_l i) / 2)) <= sqrt (J0 / lambda) / 2 /\
+  forall i, (i < N)%nat -> Rabs (r_w i + r_l i) <= sqrt (INR N * J0 / lambda).
 (* end: T7_bounded_mean *)
 Proof.
   intros HN Hl He H.
@@ -15,7 +17,13 @@ Proof.
   assert (P : mean N (fun i => (r_w i + r_l i) ^ 2) <= J0 / lambda).
   { apply (Rmult_le_reg_r lambda); [easy|]. replace (J0 / lambda * lambda) with J0 by (field; lra).
     unfold objective, penalty in H. lra. }
-  split; [easy|].
+  split; [easy|]. split; [|intros i Hi].
+  2: { rewrite <- sqrt_Rsqr_abs. apply sqrt_le_1_alt. unfold Rsqr.
+    pose proof (pairs_pos N HN) as Np. apply (Rmult_le_compat_l (INR N)) in P; [|lra]. unfold mean in P.
+    replace (INR N * (sum N (fun i => (r_w i + r_l i) ^ 2) / INR N)) with (sum N (fun i => (r_w i + r_l i) ^ 2)) in P
+      by (field; lra).
+    pose proof (sum_term N (fun i => (r_w i + r_l i) ^ 2) i (fun j _ => pow2_ge_0 _) Hi). cbv beta in H0.
+    unfold Rdiv in *. lra. }
   rewrite (mean_ext N _ (fun i => / 2 * (r_w i + r_l i))) by (intros; field).
   rewrite mean_scal, Rabs_mult, (Rabs_pos_eq (/ 2)) by lra.
   pose proof (mean_square N (fun i => r_w i + r_l i) HN) as Q.
@@ -49,8 +57,8 @@ Proof.
 Qed.
 
 (* Descent on the linear model. A and B stand for |D|^2 and |S|^2, D = X_w - X_l and S = X_w + X_l: numbers with
-   |D v|^2 <= A |v|^2 and |S v|^2 <= B |v|^2 for all v. A gradient step of length eta <= 1/beta lowers J by at least
-   eta/2 |grad J|^2, with margins and smoothing too. *)
+   |D v|^2 <= A |v|^2 and |S v|^2 <= B |v|^2 for all v. A gradient step of length eta lowers J by at least
+   eta (1 - eta beta/2) |grad J|^2, with margins and smoothing too. *)
 (* begin: T7_descent *)
 Theorem T7_descent (N p : nat) (lambda eps A B eta : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
     (theta : nat -> R) :
@@ -59,11 +67,12 @@ Theorem T7_descent (N p : nat) (lambda eps A B eta : R) (m : nat -> R) (x_w x_l 
   (forall v, sum N (fun i => (score p v (x_w i) + score p v (x_l i)) ^ 2) <= B * sum p (fun k => v k ^ 2)) ->
   let beta := A / (4 * INR N) + 2 * lambda * B / INR N in
   let J := linear N lambda eps m p x_w x_l in
-  0 <= eta -> eta * beta <= 1 ->
-  J (fun k => theta k - eta * partial J k theta) <= J theta - eta / 2 * sum p (fun k => partial J k theta ^ 2).
+  0 <= eta ->
+  J (fun k => theta k - eta * partial J k theta)
+  <= J theta - eta * (1 - eta * beta / 2) * sum p (fun k => partial J k theta ^ 2).
 (* end: T7_descent *)
 Proof.
-  intros HN Hl HA HB beta J He Hb. set (g := gradient N lambda eps m p x_w x_l theta).
+  intros HN Hl HA HB beta J He. set (g := gradient N lambda eps m p x_w x_l theta).
   set (v := fun k => - partial J k theta).
   assert (V : sum p (fun k => partial J k theta ^ 2) = sum p (fun k => v k ^ 2))
     by (apply sum_ext; intros; unfold v; ring).
@@ -79,7 +88,7 @@ Proof.
   rewrite V. unfold J at 2. unfold linear, objective, loss, penalty.
   change (J (fun k => theta k - eta * partial J k theta) <=
     mean N (fun i => pair_loss eps (z i)) + lambda * mean N (fun i => s i ^ 2)
-    - eta / 2 * sum p (fun k => v k ^ 2)).
+    - eta * (1 - eta * beta / 2) * sum p (fun k => v k ^ 2)).
   assert (E : J (fun k => theta k - eta * partial J k theta)
     = mean N (fun i => pair_loss eps (z i + eta * dv i)) + lambda * mean N (fun i => (s i + eta * sv i) ^ 2)).
   { unfold J at 1, linear, objective, loss, penalty.
@@ -104,9 +113,6 @@ Proof.
     by (apply Rmult_le_compat_r; [left; now apply Rinv_0_lt_compat|apply HB]).
   assert (Hq : 0 <= q) by (apply sum_ge_0; intros; apply pow2_ge_0).
   assert (Be : / 8 * (A * q / INR N) + lambda * (B * q / INR N) = beta / 2 * q) by (unfold beta; field; lra).
-  assert (E2 : eta ^ 2 * (beta / 2 * q) <= eta / 2 * q).
-  { replace (eta ^ 2 * (beta / 2 * q)) with (eta * beta * (eta / 2 * q)) by field.
-    assert (0 <= eta / 2 * q) by nra. nra. }
   assert (0 <= eta ^ 2) by apply pow2_ge_0.
   assert (X : eta ^ 2 * (/ 8 * mean N (fun i => dv i ^ 2) + lambda * mean N (fun i => sv i ^ 2))
     <= eta ^ 2 * (beta / 2 * q)).
@@ -114,7 +120,8 @@ Proof.
   nra.
 Qed.
 
-(* So J <= J(theta 0) at all iterates of gradient descent, and the bound of T7 holds at each with J0 = J(theta 0). *)
+(* So with eta <= 1/beta every step lowers J by at least eta/2 |grad J|^2, and the bound of T7 holds at all iterates of
+   gradient descent with J0 = J(theta 0). *)
 (* begin: T7_along_the_way *)
 Theorem T7_along_the_way (N p : nat) (lambda eps A B eta : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
     (theta : nat -> nat -> R) :
@@ -125,23 +132,29 @@ Theorem T7_along_the_way (N p : nat) (lambda eps A B eta : R) (m : nat -> R) (x_
   let J := linear N lambda eps m p x_w x_l in
   0 <= eta -> eta * beta <= 1 ->
   (forall n k, theta (S n) k = theta n k - eta * partial J k (theta n)) ->
-  forall n, J (theta n) <= J (theta 0%nat) /\
+  forall n, J (theta (S n)) <= J (theta n) - eta / 2 * sum p (fun k => partial J k (theta n) ^ 2) /\
+  J (theta n) <= J (theta 0%nat) /\
   mean N (fun i => (score p (theta n) (x_w i) + score p (theta n) (x_l i)) ^ 2) <= J (theta 0%nat) / lambda.
 (* end: T7_along_the_way *)
 Proof.
   intros HN Hl Heps HA HB beta J He Hb H n.
-  assert (D : J (theta n) <= J (theta 0%nat)).
-  { induction n as [|n IH]; [lra|]. apply (Rle_trans _ (J (theta n))); [|easy].
-    pose proof (T7_descent N p lambda eps A B eta m x_w x_l (theta n) HN ltac:(lra) HA HB He Hb) as T.
-    fold J in T. cbv zeta in T. fold J in T.
+  assert (Step : forall n, J (theta (S n)) <= J (theta n) - eta / 2 * sum p (fun k => partial J k (theta n) ^ 2)).
+  { clear n. intros n.
+    pose proof (T7_descent N p lambda eps A B eta m x_w x_l (theta n) HN ltac:(lra) HA HB He) as T.
+    cbv zeta in T. fold J in T. fold beta in T.
     assert (E : J (theta (S n)) = J (fun k => theta n k - eta * partial J k (theta n))).
     { unfold J at 1 2, linear, objective, loss, penalty.
       assert (Sc : forall x, score p (theta (S n)) x = score p (fun k => theta n k - eta * partial J k (theta n)) x)
         by (intros x; apply score_ext; intros; apply H).
       f_equal; [|f_equal]; apply mean_ext; intros i _; now rewrite 2!Sc. }
     rewrite E. assert (0 <= sum p (fun k => partial J k (theta n) ^ 2)) by (apply sum_ge_0; intros; apply pow2_ge_0).
-    nra. }
-  split; [easy|]. now apply (T7_bounded_mean N lambda eps _ m).
+    set (q := sum p (fun k => partial J k (theta n) ^ 2)) in *.
+    assert (0 <= eta * q * (1 - eta * beta)) by (apply Rmult_le_pos; [now apply Rmult_le_pos|lra]).
+    apply (Rle_trans _ _ _ T). clearbody beta. lra. }
+  assert (D : J (theta n) <= J (theta 0%nat)).
+  { induction n as [|n IH]; [lra|]. specialize (Step n).
+    assert (0 <= sum p (fun k => partial J k (theta n) ^ 2)) by (apply sum_ge_0; intros; apply pow2_ge_0). nra. }
+  split; [apply Step|]. split; [easy|]. now apply (T7_bounded_mean N lambda eps _ m).
 Qed.
 
 Lemma cauchy_schwarz p a b : sum p (fun k => a k * b k) ^ 2 <= sum p (fun k => b k ^ 2) * sum p (fun k => a k ^ 2).

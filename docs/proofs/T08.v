@@ -44,7 +44,28 @@ Proof.
   replace (d * (1 / (1 + exp (d - m))) * (1 + exp (d - m))) with d by (field; lra). lra.
 Qed.
 
-(* Whatever the slopes: at a stationary point 2 lambda mean s^2 + 2 mu |theta|^2 = - mean d slope(d - m). *)
+(* Everywhere, at rest or not: 2 lambda mean s^2 = mean d (sigma(m - d) - eps) + theta . grad J, for a linear head. *)
+(* begin: T8_identity *)
+Theorem T8_identity (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+  let J := linear N lambda eps m p x_w x_l in
+  let d := fun i => score p theta (x_w i) - score p theta (x_l i) in
+  let s := fun i => score p theta (x_w i) + score p theta (x_l i) in
+  2 * lambda * mean N (fun i => s i ^ 2)
+  = mean N (fun i => d i * (sigmoid (m i - d i) - eps)) + sum p (fun k => theta k * partial J k theta).
+(* end: T8_identity *)
+Proof.
+  intros J d s.
+  rewrite (sum_ext p _ (fun k => theta k * gradient N lambda eps m p x_w x_l theta k))
+    by (intros; unfold J; now rewrite partial_linear).
+  rewrite gradient_dot.
+  rewrite (mean_ext N (fun i => slope _ _ * _) (fun i => - (d i * (sigmoid (m i - d i) - eps)))).
+  - rewrite (mean_ext N (fun i => 2 * _ * _) (fun i => 2 * s i ^ 2)) by (intros; unfold s; ring).
+    rewrite mean_opp, mean_scal. ring.
+  - intros i _. rewrite slope_eq. unfold d.
+    replace (- (score p theta (x_w i) - score p theta (x_l i) - m i))
+      with (m i - (score p theta (x_w i) - score p theta (x_l i))) by ring. ring.
+Qed.
+
 Lemma stationary N p lambda mu eps m x_w x_l theta :
   (forall k, (k < p)%nat -> is_derive (fun t =>
     linear N lambda eps m p x_w x_l (put theta k t) + mu * sum p (fun j => put theta k t j ^ 2)) (theta k) 0) ->
@@ -70,6 +91,27 @@ Proof.
   rewrite (mean_ext N (fun i => 2 * _ * _) (fun i => 2 * (score p theta (x_w i) + score p theta (x_l i)) ^ 2)) in S
     by (intros; ring).
   rewrite mean_scal in S. rewrite mean_opp. lra.
+Qed.
+
+(* Weight decay lowers the bound: by 2 mu |theta|^2 / (2 lambda). *)
+(* begin: T8_weight_decay *)
+Theorem T8_weight_decay (N p : nat) (lambda mu c : R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+  (0 < N)%nat -> 0 < lambda -> c * exp c = exp (-1) ->
+  let J := fun theta => linear N lambda 0 no_margin p x_w x_l theta + mu * sum p (fun k => theta k ^ 2) in
+  (forall k, (k < p)%nat -> is_derive (fun t => J (put theta k t)) (theta k) 0) ->
+  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2)
+  <= (c - 2 * mu * sum p (fun k => theta k ^ 2)) / (2 * lambda).
+(* end: T8_weight_decay *)
+Proof.
+  intros HN Hl E J H. apply stationary in H.
+  assert (K : mean N (fun i => (score p theta (x_w i) - score p theta (x_l i))
+    * - slope 0 (score p theta (x_w i) - score p theta (x_l i) - no_margin i)) <= mean N (fun _ => c)).
+  { apply mean_le; [easy|]. intros i _. rewrite slope_eq. unfold no_margin.
+    set (d := score p theta (x_w i) - score p theta (x_l i)).
+    pose proof (T8_key 0 c d) as K. replace (0 - 1) with (-1) in K by ring. specialize (K E). lra. }
+  rewrite mean_const in K by easy. apply (Rmult_le_reg_r (2 * lambda)); [lra|].
+  replace ((c - 2 * mu * sum p (fun k => theta k ^ 2)) / (2 * lambda) * (2 * lambda))
+    with (c - 2 * mu * sum p (fun k => theta k ^ 2)) by (field; lra). lra.
 Qed.
 
 Lemma bound N p lambda mu eps m x_w x_l theta c :
@@ -161,34 +203,37 @@ Proof.
   replace (c / (2 * lambda) * (2 * lambda)) with c by (field; lra). lra.
 Qed.
 
-(* The bound is attained for every N, lambda and margin: there is a head with one weight and features such that the
-   weight is stationary and mean s^2 = W(e^(m-1)) / (2 lambda). All d_i are 1 + W there. *)
+(* The bound is attained for every N, lambda and margins: there are a head with one weight, and features, such that the
+   weight is at rest and mean s^2 is the bound. There each d_i is 1 + W(e^(m_i - 1)). *)
 (* begin: T8_attained *)
-Theorem T8_attained (N : nat) (lambda m c : R) :
-  (0 < N)%nat -> 0 < lambda -> c * exp c = exp (m - 1) ->
+Theorem T8_attained (N : nat) (lambda : R) (m c : nat -> R) :
+  0 < lambda -> (forall i, c i * exp (c i) = exp (m i - 1)) ->
   exists (x_w x_l : nat -> nat -> R) (theta : nat -> R),
-  (forall k, (k < 1)%nat ->
-    is_derive (fun t => linear N lambda 0 (fun _ => m) 1 x_w x_l (put theta k t)) (theta k) 0) /\
-  mean N (fun i => (score 1 theta (x_w i) + score 1 theta (x_l i)) ^ 2) = c / (2 * lambda) /\
-  (forall i, score 1 theta (x_w i) - score 1 theta (x_l i) = 1 + c).
+  (forall k, (k < 1)%nat -> is_derive (fun t => linear N lambda 0 m 1 x_w x_l (put theta k t)) (theta k) 0) /\
+  mean N (fun i => (score 1 theta (x_w i) + score 1 theta (x_l i)) ^ 2) = mean N c / (2 * lambda) /\
+  (forall i, score 1 theta (x_w i) - score 1 theta (x_l i) = 1 + c i).
 (* end: T8_attained *)
 Proof.
-  intros HN Hl E. pose proof (lambert_pos c _ E) as Hc.
-  set (s := sqrt (c / (2 * lambda))).
-  assert (Hs : s * s = c / (2 * lambda)) by (apply sqrt_sqrt; left; apply Rdiv_lt_0_compat; lra).
-  exists (fun _ _ => (s + (1 + c)) / 2), (fun _ _ => (s - (1 + c)) / 2), (fun _ => 1).
-  unfold score. simpl sum. split; [|split].
+  intros Hl E. assert (Hc : forall i, 0 < c i) by (intros; now apply (lambert_pos _ _ (E i))).
+  set (s := fun i => sqrt (c i / (2 * lambda))).
+  assert (Hs : forall i, s i * s i = c i / (2 * lambda))
+    by (intros i; apply sqrt_sqrt; left; apply Rdiv_lt_0_compat; [apply Hc|lra]).
+  exists (fun i _ => (s i + (1 + c i)) / 2), (fun i _ => (s i - (1 + c i)) / 2), (fun _ => 1).
+  unfold score. cbn [sum]. split; [|split].
   - intros k Hk. eapply is_derive_eq; [now apply is_derive_linear|].
-    unfold gradient, score. simpl sum. rewrite 2!mean_const by easy.
+    unfold gradient, score. cbn [sum]. rewrite <- mean_scal, <- mean_plus. apply mean_0. intros i _.
     rewrite slope_eq. unfold sigmoid. rewrite Ropp_involutive.
-    replace (0 + 1 * ((s + (1 + c)) / 2) - (0 + 1 * ((s - (1 + c)) / 2)) - m) with ((c + (1 - m))) by field.
-    assert (Ee : exp (c + (1 - m)) = / c).
-    { rewrite exp_plus. replace (1 - m) with (- (m - 1)) by ring. rewrite exp_Ropp, <- E.
-      pose proof (exp_pos c). field. lra. }
+    replace (0 + 1 * ((s i + (1 + c i)) / 2) - (0 + 1 * ((s i - (1 + c i)) / 2)) - m i)
+      with (c i + (1 - m i)) by field.
+    assert (Ee : exp (c i + (1 - m i)) = / c i).
+    { rewrite exp_plus. replace (1 - m i) with (- (m i - 1)) by ring. rewrite exp_Ropp, <- E.
+      pose proof (exp_pos (c i)). specialize (Hc i). field. lra. }
     rewrite Ee.
-    replace (lambda * _) with (2 * lambda * (s * s)) by field. rewrite Hs. field. lra.
-  - rewrite mean_const by easy. rewrite <- Hs. field.
-  - intros _. field.
+    replace (lambda * _) with (2 * lambda * (s i * s i)) by field. rewrite Hs. specialize (Hc i). field. lra.
+  - replace (mean N c / (2 * lambda)) with (/ (2 * lambda) * mean N c) by (unfold Rdiv; ring).
+    rewrite <- mean_scal. apply mean_ext. intros i _.
+    replace (/ (2 * lambda) * c i) with (s i * s i) by (rewrite Hs; unfold Rdiv; ring). field.
+  - intros i. field.
 Qed.
 
 (* If the head has a bias without weight decay, it is at rest only where mean s = 0 exactly. *)
