@@ -3,12 +3,30 @@ From Coq Require Import List Sorted FinFun.
 From Refrm Require Import Common.
 Import ListNotations.
 
-(* Jensen: (mean s)^2 <= mean s^2. *)
+Lemma variance_eq N s : (0 < N)%nat -> variance N s = mean N (fun i => s i ^ 2) - mean N s ^ 2.
+Proof.
+  intros HN. unfold variance.
+  rewrite (mean_ext N _ (fun i => s i ^ 2 - 2 * mean N s * s i + mean N s ^ 2)) by (intros; ring).
+  rewrite mean_plus, mean_minus, mean_scal, mean_const by easy. ring.
+Qed.
+
+(* Jensen: (mean s)^2 <= mean s^2, with equality iff all s_i are equal. *)
 (* begin: T12_jensen *)
 Theorem T12_jensen (N : nat) (s : nat -> R) :
-  (0 < N)%nat -> mean N s ^ 2 <= mean N (fun i => s i ^ 2).
+  (0 < N)%nat ->
+  mean N s ^ 2 <= mean N (fun i => s i ^ 2) /\
+  (mean N s ^ 2 = mean N (fun i => s i ^ 2) <-> forall i j, (i < N)%nat -> (j < N)%nat -> s i = s j).
 (* end: T12_jensen *)
-Proof. apply mean_square. Qed.
+Proof.
+  intros HN. split; [now apply mean_square|]. split.
+  - intros E i j Hi Hj. assert (V : variance N s = 0) by (rewrite variance_eq by easy; lra).
+    pose proof (mean_eq_0 N _ HN (fun i _ => pow2_ge_0 _) V) as Z. cbv beta in Z.
+    pose proof (Z i Hi) as Zi. pose proof (Z j Hj) as Zj.
+    assert (s i - mean N s = 0) by nra. assert (s j - mean N s = 0) by nra. lra.
+  - intros E. assert (C : forall i, (i < N)%nat -> s i = s 0%nat) by (intros; now apply E).
+    rewrite (mean_ext N s (fun _ => s 0%nat) C), mean_const by easy.
+    rewrite (mean_ext N _ (fun _ => s 0%nat ^ 2)) by (intros i Hi; now rewrite (C i Hi)). now rewrite mean_const.
+Qed.
 
 (* begin: batches *)
 (* all ways to choose B of the entries of the list l, in the order of l; `seq 0 N` is the list 0, 1, ..., N - 1 *)
@@ -206,10 +224,7 @@ Theorem T12_expectation (N B : nat) (s : nat -> R) :
 Proof.
   intros HN HB. destruct (T12_batches B N) as [In_b _].
   set (Q := sum N (fun i => s i ^ 2)). set (T := sum N s).
-  assert (V : variance N s = Q / INR N - (T / INR N) ^ 2).
-  { unfold variance.
-    rewrite (mean_ext N _ (fun i => s i ^ 2 - 2 * mean N s * s i + mean N s ^ 2)) by (intros; ring).
-    rewrite mean_plus, mean_minus, mean_scal, mean_const by lia. unfold mean. fold Q T. ring. }
+  assert (V : variance N s = Q / INR N - (T / INR N) ^ 2) by (rewrite variance_eq by lia; reflexivity).
   rewrite V. unfold mean. fold T. unfold average at 1. rewrite count, seq_length.
   rewrite (total_ext _ (fun b => / INR B ^ 2 * total s b ^ 2)).
   2: { intros b Hb. unfold average. apply In_b in Hb. destruct Hb as (-> & _). field.
@@ -272,4 +287,22 @@ Proof.
     with (variance N s / (INR N - 1) * (INR N / INR B - 1)) by (field; lra).
   apply Rmult_lt_compat_l; [apply Rdiv_lt_0_compat; lra|]. apply Rplus_lt_compat_r.
   apply Rmult_lt_compat_l; [lra|]. apply Rinv_lt_contravar; nra.
+Qed.
+
+(* The squared sum does not: over all minibatches of any size the mean of mean_B s^2 is mean s^2. *)
+(* begin: T12_squared_sum *)
+Theorem T12_squared_sum (N B : nat) (s : nat -> R) :
+  (1 <= B <= N)%nat ->
+  average (average (fun i => s i ^ 2)) (batches B (seq 0 N)) = mean N (fun i => s i ^ 2).
+(* end: T12_squared_sum *)
+Proof.
+  intros HB. destruct (T12_batches B N) as [In_b _]. set (q := fun i => s i ^ 2).
+  unfold average at 1. rewrite count, seq_length. rewrite (total_ext _ (fun b => / INR B * total q b)).
+  2: { intros b Hb. unfold average. apply In_b in Hb. destruct Hb as (-> & _). unfold Rdiv. ring. }
+  rewrite total_scal. destruct N as [|n]; [lia|]. destruct B as [|B]; [lia|].
+  rewrite batches_first, seq_length, total_seq. cbn [pred].
+  pose proof (absorb n B) as A. pose proof (choose_pos n B ltac:(lia)) as P.
+  assert (N0 : INR (S n) <> 0) by (apply not_0_INR; lia). assert (B0 : INR (S B) <> 0) by (apply not_0_INR; lia).
+  replace (choose (S n) (S B)) with (INR (S n) * choose n B / INR (S B)) by (rewrite <- A; field; easy).
+  unfold mean. field. repeat split; try easy; lra.
 Qed.

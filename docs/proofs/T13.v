@@ -137,34 +137,96 @@ Proof.
       rewrite (Rabs_minus_sym x) in T. lra.
 Qed.
 
-(* The unit roundoff of rounding to nearest is u = 2^-p: |fl x - x| <= u |x|. *)
+(* The unit roundoff of rounding to nearest is u = 2^-p: |fl x - x| <= u |x|, and <= u |fl x|. *)
 (* begin: T13_unit *)
 Theorem T13_unit (p : nat) (fl : R -> R) (x : R) :
-  (1 <= p)%nat -> rounds_to_nearest p fl -> Rabs (fl x - x) <= / 2 ^ p * Rabs x.
+  (1 <= p)%nat -> rounds_to_nearest p fl ->
+  Rabs (fl x - x) <= / 2 ^ p * Rabs x /\ Rabs (fl x - x) <= / 2 ^ p * Rabs (fl x).
 (* end: T13_unit *)
 Proof.
-  intros Hp F. destruct (F x) as [_ N]. apply (Rle_trans _ _ _ (N _ (round_representable p x Hp))).
-  assert (P0 : 0 < 2 ^ p) by (apply pow_lt; lra).
+  intros Hp F. destruct (F x) as [_ N]. assert (P0 : 0 < 2 ^ p) by (apply pow_lt; lra).
   destruct (Req_EM_T x 0) as [E|Hx].
-  { unfold round. destruct (Req_EM_T x 0); [|easy]. rewrite E, Rminus_0_r, Rabs_R0. lra. }
+  { specialize (N _ (round_representable p x Hp)). unfold round in N. destruct (Req_EM_T x 0); [|easy].
+    rewrite E, Rminus_0_r, Rminus_0_r, Rabs_R0 in *. pose proof (Rabs_pos (fl 0)).
+    replace (Rabs (fl 0)) with 0 by lra. lra. }
   pose proof (spacing_binade p x Hp Hx) as [B _]. pose proof (round_error p x Hx) as [R _]. cbv zeta in R.
-  apply (Rle_trans _ _ _ R). apply (Rmult_le_reg_l (2 ^ p)); [easy|].
-  replace (2 ^ p * (/ 2 ^ p * Rabs x)) with (Rabs x) by (field; lra).
-  replace (2 ^ p) with (2 * IZR (2 ^ (Z.of_nat p - 1))); [lra|].
-  rewrite pow_IZR, <- mult_IZR. f_equal. rewrite <- Z.pow_succ_r by lia. f_equal. lia.
+  set (q := powerRZ 2 (spacing p x)) in *. set (b := IZR (2 ^ (Z.of_nat p - 1))) in *.
+  assert (E2 : 2 ^ p = 2 * b).
+  { unfold b. rewrite pow_IZR, <- mult_IZR. f_equal. rewrite <- Z.pow_succ_r by lia. f_equal. lia. }
+  pose proof (Rle_trans _ _ _ (N _ (round_representable p x Hp)) R) as H.
+  assert (Hb : 0 < b) by lra.
+  assert (Scale : forall y, b * q <= y -> q / 2 <= / 2 ^ p * y).
+  { intros y Hy. apply (Rmult_le_reg_l (2 ^ p)); [easy|].
+    replace (2 ^ p * (/ 2 ^ p * y)) with y by (field; lra). rewrite E2. lra. }
+  split; apply (Rle_trans _ _ _ H), Scale; [easy|].
+  (* fl x is not below the binade of x, whose lower end is a number with p bits *)
+  assert (Rep : forall a : Z, (Z.abs a <= 1)%Z -> representable p (IZR a * (b * q))).
+  { intros a Ha. exists a, (Z.of_nat p - 1 + spacing p x)%Z. split.
+    - assert (2 ^ 1 <= 2 ^ Z.of_nat p)%Z by (apply Z.pow_le_mono_r; lia). lia.
+    - rewrite two_add, (two_int (Z.of_nat p - 1)) by lia. easy. }
+  apply Rnot_lt_le. intros C.
+  pose proof (N _ (Rep 1%Z ltac:(lia))) as Up. pose proof (N _ (Rep (-1)%Z ltac:(lia))) as Down.
+  unfold Rabs in *. repeat destruct Rcase_abs; lra.
 Qed.
 
-(* Shifting both scores by c and rounding each once moves d by at most u (|r_w + c| + |r_l + c|). *)
+(* Shifting both scores by c and rounding each once moves d by at most u (|r_w + c| + |r_l + c|), and as well by at most u
+   times the sum of the sizes of the shifted, rounded scores. *)
 (* begin: T13_shift_cost *)
 Theorem T13_shift_cost (p : nat) (fl : R -> R) (r_w r_l c : R) :
   (1 <= p)%nat -> rounds_to_nearest p fl ->
-  Rabs ((fl (r_w + c) - fl (r_l + c)) - (r_w - r_l)) <= / 2 ^ p * (Rabs (r_w + c) + Rabs (r_l + c)).
+  let moved := Rabs ((fl (r_w + c) - fl (r_l + c)) - (r_w - r_l)) in
+  moved <= / 2 ^ p * (Rabs (r_w + c) + Rabs (r_l + c)) /\
+  moved <= / 2 ^ p * (Rabs (fl (r_w + c)) + Rabs (fl (r_l + c))).
 (* end: T13_shift_cost *)
 Proof.
-  intros Hp F. pose proof (T13_unit p fl (r_w + c) Hp F) as W. pose proof (T13_unit p fl (r_l + c) Hp F) as L.
-  replace (fl (r_w + c) - fl (r_l + c) - (r_w - r_l))
+  intros Hp F moved. pose proof (T13_unit p fl (r_w + c) Hp F) as [W W']. pose proof (T13_unit p fl (r_l + c) Hp F) as [L L'].
+  unfold moved. replace (fl (r_w + c) - fl (r_l + c) - (r_w - r_l))
     with ((fl (r_w + c) - (r_w + c)) + - (fl (r_l + c) - (r_l + c))) by ring.
-  apply (Rle_trans _ _ _ (Rabs_triang _ _)). rewrite Rabs_Ropp. lra.
+  pose proof (Rabs_triang (fl (r_w + c) - (r_w + c)) (- (fl (r_l + c) - (r_l + c)))) as T. rewrite Rabs_Ropp in T.
+  split; lra.
+Qed.
+
+(* The loss of the pair changes by at most as much as d does, its derivative by at most a quarter of it. *)
+(* begin: T13_loss *)
+Theorem T13_loss (eps m d d' : R) :
+  0 <= eps <= 1 ->
+  Rabs (pair_loss eps (d' - m) - pair_loss eps (d - m)) <= Rabs (d' - d) /\
+  Rabs (slope eps (d' - m) - slope eps (d - m)) <= Rabs (d' - d) / 4.
+(* end: T13_loss *)
+Proof.
+  intros He. replace (d' - m) with ((d - m) + (d' - d)) by ring.
+  split; [now apply pair_loss_lipschitz|apply slope_lipschitz].
+Qed.
+
+(* Sterbenz: if each of two positive numbers of the format is at most twice the other, their difference is one too, so
+   that subtracting them adds no error. *)
+(* begin: T13_sterbenz *)
+Theorem T13_sterbenz (p : nat) (fl : R -> R) (x y : R) :
+  rounds_to_nearest p fl -> representable p x -> representable p y -> 0 < x <= 2 * y -> 0 < y <= 2 * x ->
+  fl (x - y) = x - y.
+(* end: T13_sterbenz *)
+Proof.
+  intros F Rx Ry Hx Hy.
+  assert (Exact : forall z, representable p z -> fl z = z).
+  { intros z Hz. destruct (F z) as [_ N]. specialize (N z Hz). rewrite (Rminus_diag_eq z z), Rabs_R0 in N by easy.
+    destruct (Req_dec (fl z - z) 0) as [|Hn]; [lra|]. pose proof (Rabs_pos_lt _ Hn). lra. }
+  apply Exact. destruct Rx as (k & e & Hk & Ex), Ry as (j & f & Hj & Ey).
+  assert (Sub : forall n g, x - y = IZR n * powerRZ 2 g ->
+    (exists a, (Z.abs a < 2 ^ Z.of_nat p)%Z /\ Rabs (x - y) <= Rabs (IZR a * powerRZ 2 g)) -> representable p (x - y)).
+  { intros n g E (a & Ha & L). exists n, g. split; [|easy]. rewrite E, 2!Rabs_mult in L.
+    apply Rmult_le_reg_r in L; [|apply Rabs_pos_lt, Rgt_not_eq, two_pos].
+    rewrite <- 2!abs_IZR in L. apply le_IZR in L. lia. }
+  assert (Small : Rabs (x - y) <= Rabs x /\ Rabs (x - y) <= Rabs y)
+    by (rewrite (Rabs_pos_eq x), (Rabs_pos_eq y) by lra; split; apply Rabs_le; lra).
+  destruct (Z.le_ge_cases e f) as [H|H].
+  - apply (Sub (k - j * 2 ^ (f - e))%Z e).
+    + rewrite minus_IZR, mult_IZR, <- two_int by lia. rewrite Rmult_minus_distr_r, Rmult_assoc, <- two_add.
+      replace (f - e + e)%Z with f by ring. now rewrite Ex, Ey.
+    + exists k. rewrite <- Ex. easy.
+  - apply (Sub (k * 2 ^ (e - f) - j)%Z f).
+    + rewrite minus_IZR, mult_IZR, <- two_int by lia. rewrite Rmult_minus_distr_r, Rmult_assoc, <- two_add.
+      replace (e - f + f)%Z with e by ring. now rewrite Ex, Ey.
+    + exists j. rewrite <- Ey. easy.
 Qed.
 
 (* In bfloat16 the numbers from 256 to 512 are the even integers: a margin between two of them is 0, 2, 4, ... or its

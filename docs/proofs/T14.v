@@ -26,7 +26,8 @@ Proof.
     unfold c in *. nra.
 Qed.
 
-(* With 0 < eps < 1 the loss of a pair is smallest at the finite z = log((1 - eps)/eps), and only there. *)
+(* With 0 < eps < 1 the loss of a pair is smallest at the finite z = log((1 - eps)/eps), and only there. (With eps < 1/2,
+   as in refrm, it is positive.) *)
 (* begin: T14_pair *)
 Theorem T14_pair (eps z : R) :
   0 < eps < 1 -> z <> ln ((1 - eps) / eps) -> pair_loss eps (ln ((1 - eps) / eps)) < pair_loss eps z.
@@ -34,6 +35,54 @@ Theorem T14_pair (eps z : R) :
 Proof.
   intros He. apply (minimum (pair_loss eps) (slope eps)); [apply is_derive_pair_loss|apply slope_increasing|].
   rewrite slope_eq, sigmoid_logit by easy. ring.
+Qed.
+
+(* There sigma(z) = 1 - eps, and the loss is the entropy of the label. *)
+(* begin: T14_entropy *)
+Theorem T14_entropy (eps : R) :
+  0 < eps < 1 ->
+  let z := ln ((1 - eps) / eps) in
+  sigmoid z = 1 - eps /\ pair_loss eps z = - (1 - eps) * ln (1 - eps) - eps * ln eps /\ (eps < 1 / 2 -> 0 < z).
+(* end: T14_entropy *)
+Proof.
+  intros H z. pose proof (sigmoid_logit eps H) as S. fold z in S. rewrite sigmoid_opp in S.
+  split; [lra|split].
+  - unfold pair_loss, softplus. rewrite exp_Ropp. unfold z. rewrite exp_ln by (apply Rdiv_lt_0_compat; lra).
+    replace (1 + / ((1 - eps) / eps)) with (/ (1 - eps)) by (field; lra).
+    replace (1 + (1 - eps) / eps) with (/ eps) by (field; lra). rewrite 2!ln_Rinv by lra. ring.
+  - intros E. unfold z. rewrite <- ln_1. apply ln_increasing; [lra|].
+    apply (Rmult_lt_reg_r eps); [lra|]. replace ((1 - eps) / eps * eps) with (1 - eps) by (field; lra). lra.
+Qed.
+
+(* The loss of a pair is at least eps |z|. So wherever J <= J0 the margins are bounded: mean |d - m| <= J0 / eps, and each
+   |d_i - m_i| <= N J0 / eps. *)
+(* begin: T14_bounded *)
+Theorem T14_bounded (N : nat) (lambda eps J0 : R) (m r_w r_l : nat -> R) :
+  (0 < N)%nat -> 0 <= lambda -> 0 < eps <= 1 / 2 ->
+  (forall z, eps * Rabs z <= pair_loss eps z) /\
+  (objective N lambda eps m r_w r_l <= J0 ->
+    mean N (fun i => Rabs (r_w i - r_l i - m i)) <= J0 / eps /\
+    forall i, (i < N)%nat -> Rabs (r_w i - r_l i - m i) <= INR N * J0 / eps).
+(* end: T14_bounded *)
+Proof.
+  intros HN Hl He.
+  assert (G : forall x, x <= softplus x).
+  { intros x. unfold softplus. rewrite <- (ln_exp x) at 1. pose proof (exp_pos x). left. apply ln_increasing; lra. }
+  assert (P : forall z, eps * Rabs z <= pair_loss eps z).
+  { intros z. unfold pair_loss, Rabs. pose proof (G z). pose proof (G (- z)).
+    pose proof (softplus_pos z). pose proof (softplus_pos (- z)). destruct (Rcase_abs z); nra. }
+  split; [easy|]. intros H. pose proof (pairs_pos N HN) as Np.
+  assert (Q : 0 <= penalty N r_w r_l) by (apply mean_ge_0; [easy|intros; apply pow2_ge_0]).
+  assert (B : eps * mean N (fun i => Rabs (r_w i - r_l i - m i)) <= J0).
+  { apply Rle_trans with (loss N eps m r_w r_l); [|unfold objective in H; nra].
+    rewrite <- mean_scal. apply mean_le; [easy|]. intros i _. apply P. }
+  assert (M : mean N (fun i => Rabs (r_w i - r_l i - m i)) <= J0 / eps).
+  { apply (Rmult_le_reg_l eps); [lra|]. replace (eps * (J0 / eps)) with J0 by (field; lra). easy. }
+  split; [easy|]. intros i Hi.
+  apply Rle_trans with (1 := sum_term N (fun i => Rabs (r_w i - r_l i - m i)) i (fun j _ => Rabs_pos _) Hi).
+  apply (Rmult_le_compat_l (INR N)) in M; [|lra]. unfold mean in M.
+  replace (INR N * (sum N (fun i => Rabs (r_w i - r_l i - m i)) / INR N))
+    with (sum N (fun i => Rabs (r_w i - r_l i - m i))) in M by (field; lra). unfold Rdiv in *. lra.
 Qed.
 
 (* So the minimisers of J on free scores are d_i = m_i + log((1 - eps)/eps), s_i = 0: the margins are bounded, and
