@@ -1,4 +1,5 @@
 (* T9. Linear model: convexity, uniqueness, existence. *)
+From Coq Require Import Classical.
 From Refrm Require Import Common.
 
 (* begin: rows *)
@@ -6,6 +7,12 @@ From Refrm Require Import Common.
 Definition Dv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) := score p v (x_w i) - score p v (x_l i).
 Definition Sv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) := score p v (x_w i) + score p v (x_l i).
 (* end: rows *)
+
+(* begin: unseen *)
+(* v is in the kernel of D and, where lambda > 0, in that of S *)
+Definition unseen (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) : Prop :=
+  forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0).
+(* end: unseen *)
 
 (* the second derivative of J in weights k and n *)
 (* begin: hessian *)
@@ -85,15 +92,14 @@ Proof.
     unfold curvature. ring.
 Qed.
 
-(* It is positive semi-definite: v' H v >= 0 for every v. And v' H v = 0 only for those v that D maps to 0 and (where
-   lambda > 0) S too. *)
+(* It is positive semi-definite: v' H v >= 0 for every v. And v' H v = 0 for the v that are unseen, and only
+   for those. *)
 (* begin: T9_semidefinite *)
 Theorem T9_semidefinite (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta v : nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
   let vHv := sum p (fun k => sum p (fun n => v k * hessian N lambda m p x_w x_l theta k n * v n)) in
   0 <= vHv /\
-  (vHv = 0 <->
-    forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0)).
+  (vHv = 0 <-> unseen N lambda p x_w x_l v).
 (* end: T9_semidefinite *)
 Proof.
   intros HN Hl vHv. unfold vHv. rewrite hessian_form.
@@ -159,17 +165,17 @@ Lemma score_diff p theta theta' x :
   score p (fun k => theta k - theta' k) x = score p theta x - score p theta' x.
 Proof. unfold score. rewrite <- sum_minus. apply sum_ext. intros. ring. Qed.
 
+Lemma score_0 p v x : (forall k, (k < p)%nat -> v k = 0) -> score p v x = 0.
+Proof. intros H. apply sum_0. intros k Hk. rewrite H by easy. ring. Qed.
+
 (* begin: strictly_convex *)
 Definition strictly_convex (p : nat) (J : (nat -> R) -> R) : Prop :=
   forall theta theta' t, 0 < t < 1 -> (exists k, (k < p)%nat /\ theta k <> theta' k) ->
   J (fun k => t * theta k + (1 - t) * theta' k) < t * J theta + (1 - t) * J theta'.
 (* end: strictly_convex *)
 
-(* what both kernels contain is not seen *)
 Lemma linear_kernel N p lambda eps m x_w x_l theta theta' : 0 <= lambda ->
-  (forall i, (i < N)%nat ->
-    Dv p x_w x_l (fun k => theta k - theta' k) i = 0 /\
-    (0 < lambda -> Sv p x_w x_l (fun k => theta k - theta' k) i = 0)) ->
+  unseen N lambda p x_w x_l (fun k => theta k - theta' k) ->
   linear N lambda eps m p x_w x_l theta = linear N lambda eps m p x_w x_l theta'.
 Proof.
   intros Hl H. unfold linear, objective. f_equal.
@@ -178,12 +184,66 @@ Proof.
     destruct (H i Hi) as [_ E]. specialize (E Hp). unfold Sv in E. rewrite 2!score_diff in E. lra.
 Qed.
 
-(* J is strictly convex iff 0 is the only v with D v = 0 and (where lambda > 0) S v = 0. *)
+(* J lies strictly below its chords, but for those that are not seen *)
+Lemma linear_strict N p lambda eps m x_w x_l theta theta' t : (0 < N)%nat -> 0 <= lambda -> 0 < t < 1 ->
+  let J := linear N lambda eps m p x_w x_l in
+  t * J theta + (1 - t) * J theta' <= J (fun k => t * theta k + (1 - t) * theta' k) ->
+  unseen N lambda p x_w x_l (fun k => theta k - theta' k).
+Proof.
+  intros HN Hl Ht. cbv zeta. intros Le.
+  set (z := fun i => score p theta (x_w i) - score p theta (x_l i) - m i).
+  set (z' := fun i => score p theta' (x_w i) - score p theta' (x_l i) - m i).
+  set (s := fun i => score p theta (x_w i) + score p theta (x_l i)).
+  set (s' := fun i => score p theta' (x_w i) + score p theta' (x_l i)).
+  assert (Mix : linear N lambda eps m p x_w x_l (fun k => t * theta k + (1 - t) * theta' k)
+    = mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)) + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)).
+  { unfold linear, objective, loss, penalty. f_equal; [|f_equal]; apply mean_ext; intros i _;
+      rewrite 2!score_mix; f_equal; unfold z, z', s, s'; ring. }
+  rewrite Mix in Le. clear Mix. unfold linear, objective, loss, penalty in Le.
+  change (t * (mean N (fun i => pair_loss eps (z i)) + lambda * mean N (fun i => s i ^ 2))
+    + (1 - t) * (mean N (fun i => pair_loss eps (z' i)) + lambda * mean N (fun i => s' i ^ 2))
+    <= mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)) + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)) in Le.
+  assert (T : 0 < t * (1 - t)) by nra.
+  assert (L : forall i, pair_loss eps (t * z i + (1 - t) * z' i) <= t * pair_loss eps (z i) + (1 - t) * pair_loss eps (z' i)).
+  { intros i. destruct (Req_dec (z i) (z' i)) as [->|E]; [right|left; now apply pair_loss_convex].
+    replace (t * z' i + (1 - t) * z' i) with (z' i) by ring. ring. }
+  assert (P : forall i, (t * s i + (1 - t) * s' i) ^ 2 <= t * s i ^ 2 + (1 - t) * s' i ^ 2).
+  { intros i. rewrite <- square_convex by easy. pose proof (pow2_ge_0 (s i - s' i)) as Q.
+    pose proof (Rmult_le_pos _ _ (Rlt_le _ _ T) Q). lra. }
+  assert (ML : mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i))
+    <= t * mean N (fun i => pair_loss eps (z i)) + (1 - t) * mean N (fun i => pair_loss eps (z' i)))
+    by (rewrite <- 2!mean_scal, <- mean_plus; now apply mean_le).
+  assert (MP : mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)
+    <= t * mean N (fun i => s i ^ 2) + (1 - t) * mean N (fun i => s' i ^ 2))
+    by (rewrite <- 2!mean_scal, <- mean_plus; now apply mean_le).
+  (* some pair is strict, or no pair sees the difference of the weights *)
+  destruct (Rle_lt_dec (t * mean N (fun i => pair_loss eps (z i)) + (1 - t) * mean N (fun i => pair_loss eps (z' i)))
+    (mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)))) as [EL|]; [|nra].
+  destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-].
+  + destruct (Rle_lt_dec (t * mean N (fun i => s i ^ 2) + (1 - t) * mean N (fun i => s' i ^ 2))
+      (mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2))) as [EP|]; [|nra].
+    intros i Hi. unfold Dv, Sv. rewrite 2!score_diff. split.
+    * destruct (Req_dec (z i) (z' i)) as [E|E]; [unfold z, z' in E; lra|exfalso].
+      apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
+      rewrite mean_plus, 2!mean_scal. easy.
+    * intros _. destruct (Req_dec (s i) (s' i)) as [E|E]; [unfold s, s' in E; lra|exfalso].
+      refine (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => P j) Hi _) _).
+      -- rewrite <- square_convex by easy. 
+         assert (P2 : 0 < (s i - s' i) ^ 2) by (destruct (Rdichotomy _ _ E); nra).
+         pose proof (Rmult_lt_0_compat _ _ T P2). lra.
+      -- rewrite mean_plus, 2!mean_scal. easy.
+  + intros i Hi. split; [|lra]. unfold Dv. rewrite 2!score_diff.
+    destruct (Req_dec (z i) (z' i)) as [E|E]; [unfold z, z' in E; lra|exfalso].
+    apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
+    rewrite mean_plus, 2!mean_scal. easy.
+Qed.
+
+(* J is strictly convex iff 0 is the only v that is unseen. *)
 (* begin: T9_strictly_convex *)
 Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
   strictly_convex p (linear N lambda eps m p x_w x_l) <->
-  (forall v, (forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0)) ->
+  (forall v, unseen N lambda p x_w x_l v ->
     forall k, (k < p)%nat -> v k = 0).
 (* end: T9_strictly_convex *)
 Proof.
@@ -205,54 +265,9 @@ Proof.
         rewrite 2!(score_ext p (fun k => 1 / 2 * (1 * v k) + (1 - 1 / 2) * (0 * v k)) (fun k => 1 / 2 * v k))
         by (intros; field); easy. }
     rewrite E, (Z (1 / 2)) in C. lra.
-  - intros H theta theta' t Ht (k & Hk & Hne).
-    unfold linear, objective, loss, penalty.
-    set (z := fun i => score p theta (x_w i) - score p theta (x_l i) - m i).
-    set (z' := fun i => score p theta' (x_w i) - score p theta' (x_l i) - m i).
-    set (s := fun i => score p theta (x_w i) + score p theta (x_l i)).
-    set (s' := fun i => score p theta' (x_w i) + score p theta' (x_l i)).
-    rewrite (mean_ext N (fun i => pair_loss eps _) (fun i => pair_loss eps (t * z i + (1 - t) * z' i)))
-      by (intros; f_equal; rewrite 2!score_mix; unfold z, z'; ring).
-    rewrite (mean_ext N (fun i => (_ + _) ^ 2) (fun i => (t * s i + (1 - t) * s' i) ^ 2))
-      by (intros; f_equal; rewrite 2!score_mix; unfold s, s'; ring).
-    change (mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)) + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)
-      < t * (mean N (fun i => pair_loss eps (z i)) + lambda * mean N (fun i => s i ^ 2))
-        + (1 - t) * (mean N (fun i => pair_loss eps (z' i)) + lambda * mean N (fun i => s' i ^ 2))).
-    assert (T : 0 < t * (1 - t)) by nra.
-    assert (L : forall i, pair_loss eps (t * z i + (1 - t) * z' i) <= t * pair_loss eps (z i) + (1 - t) * pair_loss eps (z' i)).
-    { intros i. destruct (Req_dec (z i) (z' i)) as [->|E]; [right|left; now apply pair_loss_convex].
-      replace (t * z' i + (1 - t) * z' i) with (z' i) by ring. ring. }
-    assert (P : forall i, (t * s i + (1 - t) * s' i) ^ 2 <= t * s i ^ 2 + (1 - t) * s' i ^ 2).
-    { intros i. rewrite <- square_convex by easy. pose proof (pow2_ge_0 (s i - s' i)).
-      pose proof (Rmult_le_pos _ _ (Rlt_le _ _ T) H0). lra. }
-    assert (ML : mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i))
-      <= t * mean N (fun i => pair_loss eps (z i)) + (1 - t) * mean N (fun i => pair_loss eps (z' i)))
-      by (rewrite <- 2!mean_scal, <- mean_plus; now apply mean_le).
-    assert (MP : mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)
-      <= t * mean N (fun i => s i ^ 2) + (1 - t) * mean N (fun i => s' i ^ 2))
-      by (rewrite <- 2!mean_scal, <- mean_plus; now apply mean_le).
-    (* some pair is strict, or the difference of the weights were in both kernels *)
-    destruct (Rle_lt_dec (t * mean N (fun i => pair_loss eps (z i)) + (1 - t) * mean N (fun i => pair_loss eps (z' i)))
-      (mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)))) as [EL|]; [|nra].
-    destruct (Rle_lt_or_eq_dec 0 lambda Hl) as [Hp|<-].
-    + destruct (Rle_lt_dec (t * mean N (fun i => s i ^ 2) + (1 - t) * mean N (fun i => s' i ^ 2))
-        (mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2))) as [EP|]; [|nra].
-      exfalso. apply Hne. cut (theta k - theta' k = 0); [lra|].
-      apply (H (fun k => theta k - theta' k)); [|easy]. intros i Hi. unfold Dv, Sv. rewrite 2!score_diff. split.
-      * destruct (Req_dec (z i) (z' i)) as [E|E]; [unfold z, z' in E; lra|exfalso].
-        apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
-        rewrite mean_plus, 2!mean_scal. easy.
-      * intros _. destruct (Req_dec (s i) (s' i)) as [E|E]; [unfold s, s' in E; lra|exfalso].
-        refine (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => P j) Hi _) _).
-        -- rewrite <- square_convex by easy. 
-           assert (P2 : 0 < (s i - s' i) ^ 2) by (destruct (Rdichotomy _ _ E); nra).
-           pose proof (Rmult_lt_0_compat _ _ T P2). lra.
-        -- rewrite mean_plus, 2!mean_scal. easy.
-    + exfalso. apply Hne. cut (theta k - theta' k = 0); [lra|].
-      apply (H (fun k => theta k - theta' k)); [|easy]. intros i Hi. split; [|lra]. unfold Dv. rewrite 2!score_diff.
-      destruct (Req_dec (z i) (z' i)) as [E|E]; [unfold z, z' in E; lra|exfalso].
-      apply (Rlt_not_le _ _ (mean_lt N _ _ i (fun j _ => L j) Hi (pair_loss_convex eps (z i) (z' i) t Ht E))).
-      rewrite mean_plus, 2!mean_scal. easy.
+  - intros H theta theta' t Ht (k & Hk & Hne). apply Rnot_le_lt. intros Le. apply Hne.
+    cut (theta k - theta' k = 0); [lra|].
+    apply (H (fun k => theta k - theta' k)); [|easy]. now apply (linear_strict N p lambda eps m x_w x_l theta theta' t).
 Qed.
 
 (* With lambda > 0 that is: the stacked matrix [X_w; X_l] has full column rank. *)
@@ -270,7 +285,41 @@ Proof.
   - destruct Hv as [D S]. specialize (S Hl). lra.
 Qed.
 
-(* Then there is at most one minimiser. *)
+(* A change v of the weights changes J nowhere iff it is unseen; and from one minimiser the unseen changes lead to all
+   others. *)
+(* begin: T9_unseen *)
+Theorem T9_unseen (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+  (0 < N)%nat -> 0 <= lambda ->
+  let J := linear N lambda eps m p x_w x_l in
+  (forall v, (forall theta, J (fun k => theta k + v k) = J theta) <-> unseen N lambda p x_w x_l v) /\
+  (forall theta theta', (forall t, J theta <= J t) ->
+    (forall t, J theta' <= J t) <-> unseen N lambda p x_w x_l (fun k => theta k - theta' k)).
+(* end: T9_unseen *)
+Proof.
+  intros HN Hl J. split.
+  - intros v. split.
+    + intros H.
+      assert (U : unseen N lambda p x_w x_l (fun k => (0 + v k + v k) - 0)).
+      { apply (linear_strict N p lambda eps m x_w x_l (fun k => 0 + v k + v k) (fun _ => 0) (1 / 2)); [easy|easy|lra|].
+        fold J. rewrite (H (fun k => 0 + v k)), (H (fun _ => 0)).
+        assert (E : J (fun k => 1 / 2 * (0 + v k + v k) + (1 - 1 / 2) * 0) = J (fun k => 0 + v k)).
+        { apply linear_kernel; [easy|]. intros i Hi. unfold Dv, Sv.
+          rewrite 2!(score_0 p (fun k => _ - _)) by (intros; field). split; intros; ring. }
+        rewrite E, (H (fun _ => 0)). lra. }
+      intros i Hi. destruct (U i Hi) as [D S]. unfold Dv, Sv in *.
+      assert (Sc : forall x, score p (fun k => 0 + v k + v k - 0) x = 2 * score p v x)
+        by (intros; unfold score; rewrite <- sum_scal; apply sum_ext; intros; ring).
+      rewrite 2!Sc in D, S. split; [lra|]. intros Hp. specialize (S Hp). lra.
+    + intros U theta. apply linear_kernel; [easy|]. intros i Hi. specialize (U i Hi). unfold Dv, Sv in *.
+      rewrite 2!(score_ext p (fun k => theta k + v k - theta k) v) by (intros; ring). easy.
+  - intros theta theta' H. split.
+    + intros H'. apply (linear_strict N p lambda eps m x_w x_l theta theta' (1 / 2)); [easy|easy|lra|]. fold J.
+      pose proof (H theta'). pose proof (H' theta).
+      pose proof (H (fun k => 1 / 2 * theta k + (1 - 1 / 2) * theta' k)). lra.
+    + intros U t. unfold J. rewrite <- (linear_kernel N p lambda eps m x_w x_l theta theta' Hl U). apply H.
+Qed.
+
+(* If J is strictly convex there is at most one minimiser. *)
 (* begin: T9_unique *)
 Theorem T9_unique (p : nat) (J : (nat -> R) -> R) (theta theta' : nat -> R) :
   strictly_convex p J -> (forall t, J theta <= J t) -> (forall t, J theta' <= J t) ->
@@ -456,4 +505,45 @@ Proof.
   - intros H i Hi. destruct (E i Hi) as [-> _]. rewrite (H (a i) (b i)); [ring|now apply compared].
   - intros H i Hi. destruct (E i Hi) as [E1 E2]. destruct (H i Hi). lra.
   - intros H i Hi. destruct (E i Hi) as [-> ->]. destruct (H i Hi) as [-> ->]. split; ring.
+Qed.
+
+(* The term by itself leaves a component free iff it is bipartite. For an item x: some v with v x <> 0 has S v = 0 iff the
+   items that are connected with x can be given two colours such that every comparison is between different ones. *)
+(* begin: T9_bipartite *)
+Theorem T9_bipartite (N p : nat) (a b : nat -> nat) (x : nat) :
+  (forall i, (i < N)%nat -> (a i < p)%nat /\ (b i < p)%nat) ->
+  (exists v, v x <> 0 /\ forall i, (i < N)%nat -> Sv p (one_hot a) (one_hot b) v i = 0) <->
+  (exists colour : nat -> bool,
+    forall i, (i < N)%nat -> connected N a b x (a i) -> colour (a i) <> colour (b i)).
+(* end: T9_bipartite *)
+Proof.
+  intros Hp.
+  assert (E : forall v i, (i < N)%nat -> Sv p (one_hot a) (one_hot b) v i = v (a i) + v (b i)).
+  { intros v i Hi. destruct (Hp i Hi) as [Ha Hb]. unfold Sv.
+    assert (Pick : forall (c : nat -> nat), (c i < p)%nat -> score p v (one_hot c i) = v (c i)).
+    { intros c Hc. unfold score, one_hot. rewrite <- (sum_pick p (c i) v Hc). apply sum_ext.
+      intros k _. destruct (Nat.eqb k (c i)); ring. }
+    now rewrite 2!Pick. }
+  split.
+  - intros (v & Hx & H). exists (fun y => if Rle_dec 0 (v y) then true else false). intros i Hi C.
+    assert (Size : forall y z, connected N a b y z -> Rabs (v y) = Rabs (v z)).
+    { intros y z Hyz. induction Hyz as [k Hk|y|y z _ IH|y z u _ IH _ IH']; [|easy|easy|congruence].
+      specialize (H k Hk). rewrite E in H by easy. rewrite <- (Rabs_Ropp (v (b k))). f_equal. lra. }
+    pose proof (Size _ _ C) as Sx. apply Rabs_pos_lt in Hx. rewrite Sx in Hx.
+    specialize (H i Hi). rewrite E in H by easy.
+    destruct (Rle_dec 0 (v (a i))), (Rle_dec 0 (v (b i))); try easy; exfalso.
+    + replace (v (a i)) with 0 in Hx by lra. rewrite Rabs_R0 in Hx. lra.
+    + lra.
+  - intros (colour & H).
+    assert (Dec : forall y, {connected N a b x y} + {~ connected N a b x y}).
+    { intros y. destruct (ClassicalDedekindReals.sig_not_dec (connected N a b x y)) as [D|D];
+        [left; now apply NNPP|now right]. }
+    exists (fun y => if Dec y then (if colour y then 1 else -1) else 0). split.
+    + destruct (Dec x) as [_|C]; [destruct (colour x); lra|exfalso; apply C; constructor].
+    + intros i Hi. rewrite E by easy. pose proof (compared N a b i Hi) as Ci.
+      destruct (Dec (a i)) as [C|C], (Dec (b i)) as [C'|C'].
+      * specialize (H i Hi C). destruct (colour (a i)), (colour (b i)); try easy; ring.
+      * exfalso. apply C'. now apply onwards with (a i).
+      * exfalso. apply C. apply onwards with (b i); [easy|now apply backwards].
+      * ring.
 Qed.

@@ -161,13 +161,13 @@ Qed.
 Lemma lip_S p M x_w x_l i : lip p M (fun v => Sv p x_w x_l v i).
 Proof. apply lip_plus; apply lip_score. Qed.
 
-Lemma lip_linear N p lambda m x_w x_l M : 0 <= M -> lip p M (linear N lambda 0 m p x_w x_l).
+Lemma lip_linear N p lambda eps m x_w x_l M : 0 <= M -> 0 <= eps <= 1 -> lip p M (linear N lambda eps m p x_w x_l).
 Proof.
-  intros HM. unfold linear, objective, loss, penalty, mean. apply lip_plus; [|apply lip_scal].
-  - apply (lip_ext p M (fun v => / INR N * sum N (fun i => pair_loss 0 (Dv p x_w x_l v i + - m i))));
+  intros HM He. unfold linear, objective, loss, penalty, mean. apply lip_plus; [|apply lip_scal].
+  - apply (lip_ext p M (fun v => / INR N * sum N (fun i => pair_loss eps (Dv p x_w x_l v i + - m i))));
       [intros; unfold Dv, Rdiv, Rminus; ring|].
-    apply lip_scal, lip_sum. intros i _. apply (lip_after p M (pair_loss 0)).
-    + intros x y. replace x with (y + (x - y)) at 1 by ring. apply pair_loss_lipschitz. lra.
+    apply lip_scal, lip_sum. intros i _. apply (lip_after p M (pair_loss eps)).
+    + intros x y. replace x with (y + (x - y)) at 1 by ring. now apply pair_loss_lipschitz.
     + apply lip_plus; [apply lip_D|apply lip_const].
   - apply (lip_ext p M (fun v => / INR N * sum N (fun i => Sv p x_w x_l v i ^ 2)));
       [intros; unfold Sv, Rdiv; ring|].
@@ -176,39 +176,51 @@ Qed.
 
 (* ---- Growth ---- *)
 
-(* how fast J grows along v in the end: where it is 0, no d falls and (lambda > 0) no s moves *)
-Definition growth N lambda p x_w x_l v : R :=
-  sum N (fun i => Rmax 0 (- Dv p x_w x_l v i))
+(* how fast J grows along v in the end: where it is 0, no d falls (nor rises, if eps > 0) and (lambda > 0) no s moves *)
+Definition bend (eps x : R) : R := (1 - eps) * Rmax 0 (- x) + eps * Rmax 0 x.
+
+Definition growth N lambda eps p x_w x_l v : R :=
+  sum N (fun i => bend eps (Dv p x_w x_l v i))
   + (if Rlt_dec 0 lambda then 1 else 0) * sum N (fun i => Rabs (Sv p x_w x_l v i)).
 
-Lemma growth_parts N p x_w x_l v :
-  0 <= sum N (fun i => Rmax 0 (- Dv p x_w x_l v i)) /\ 0 <= sum N (fun i => Rabs (Sv p x_w x_l v i)).
-Proof. split; apply sum_ge_0; intros; [apply Rmax_l|apply Rabs_pos]. Qed.
+Lemma bend_pos eps x : 0 <= eps <= 1 -> 0 <= bend eps x.
+Proof. intros He. unfold bend. pose proof (Rmax_l 0 (- x)). pose proof (Rmax_l 0 x). nra. Qed.
 
-Lemma growth_pos N lambda p x_w x_l v : 0 <= growth N lambda p x_w x_l v.
+Lemma growth_parts N eps p x_w x_l v : 0 <= eps <= 1 ->
+  0 <= sum N (fun i => bend eps (Dv p x_w x_l v i)) /\ 0 <= sum N (fun i => Rabs (Sv p x_w x_l v i)).
+Proof. intros He. split; apply sum_ge_0; intros; [now apply bend_pos|apply Rabs_pos]. Qed.
+
+Lemma growth_pos N lambda eps p x_w x_l v : 0 <= eps <= 1 -> 0 <= growth N lambda eps p x_w x_l v.
 Proof.
-  destruct (growth_parts N p x_w x_l v). unfold growth. destruct (Rlt_dec 0 lambda); lra.
+  intros He. destruct (growth_parts N eps p x_w x_l v He). unfold growth. destruct (Rlt_dec 0 lambda); lra.
 Qed.
 
-Lemma growth_scal N lambda p x_w x_l v a : 0 <= a ->
-  growth N lambda p x_w x_l (fun k => a * v k) = a * growth N lambda p x_w x_l v.
+Lemma growth_scal N lambda eps p x_w x_l v a : 0 <= a ->
+  growth N lambda eps p x_w x_l (fun k => a * v k) = a * growth N lambda eps p x_w x_l v.
 Proof.
   intros Ha. assert (Sc : forall x, score p (fun k => a * v k) x = a * score p v x)
     by (intros; unfold score; rewrite <- sum_scal; apply sum_ext; intros; ring).
-  assert (D : sum N (fun i => Rmax 0 (- Dv p x_w x_l (fun k => a * v k) i))
-    = a * sum N (fun i => Rmax 0 (- Dv p x_w x_l v i))).
-  { rewrite <- sum_scal. apply sum_ext. intros i _. unfold Dv. rewrite 2!Sc, <- RmaxRmult by easy. f_equal; ring. }
+  assert (D : sum N (fun i => bend eps (Dv p x_w x_l (fun k => a * v k) i)) = a * sum N (fun i => bend eps (Dv p x_w x_l v i))).
+  { rewrite <- sum_scal. apply sum_ext. intros i _. unfold Dv. rewrite 2!Sc.
+    set (w := score p v (x_w i)). set (l := score p v (x_l i)). unfold bend.
+    replace (a * w - a * l) with (a * (w - l)) by ring. replace (- (a * (w - l))) with (a * - (w - l)) by ring.
+    assert (M : forall x, Rmax 0 (a * x) = a * Rmax 0 x)
+      by (intros x; rewrite <- RmaxRmult by easy; f_equal; ring).
+    rewrite 2!M. ring. }
   assert (S : sum N (fun i => Rabs (Sv p x_w x_l (fun k => a * v k) i)) = a * sum N (fun i => Rabs (Sv p x_w x_l v i))).
   { rewrite <- sum_scal. apply sum_ext. intros i _. unfold Sv.
     rewrite 2!Sc, <- Rmult_plus_distr_l, Rabs_mult. now rewrite (Rabs_pos_eq a). }
   unfold growth. rewrite D, S. ring.
 Qed.
 
-Lemma lip_growth N lambda p x_w x_l M : lip p M (growth N lambda p x_w x_l).
+Lemma lip_growth N lambda eps p x_w x_l M : lip p M (growth N lambda eps p x_w x_l).
 Proof.
   apply lip_plus; [|apply lip_scal]; apply lip_sum; intros i _.
-  - apply (lip_after p M (fun x => Rmax 0 (- x))); [|apply lip_D].
-    intros x y. unfold Rmax, Rabs. destruct (Rle_dec 0 (- x)), (Rle_dec 0 (- y)); repeat destruct Rcase_abs; lra.
+  - apply lip_plus; apply lip_scal.
+    + apply (lip_after p M (fun x => Rmax 0 (- x))); [|apply lip_D].
+      intros x y. unfold Rmax, Rabs. destruct (Rle_dec 0 (- x)), (Rle_dec 0 (- y)); repeat destruct Rcase_abs; lra.
+    + apply (lip_after p M (Rmax 0)); [|apply lip_D].
+      intros x y. unfold Rmax, Rabs. destruct (Rle_dec 0 x), (Rle_dec 0 y); repeat destruct Rcase_abs; lra.
   - apply (lip_after p M Rabs); [apply Rabs_triang_inv2|apply lip_S].
 Qed.
 
@@ -223,46 +235,50 @@ Proof.
       specialize (H j ltac:(lia)). lra.
 Qed.
 
-(* Where both kernels have 0 only in common and no direction is endless, J grows with the largest weight. *)
-Lemma growth_coercive N lambda p x_w x_l :
-  (forall v, (forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0)) ->
+(* Where 0 only is unseen and (eps = 0) no direction is endless, J grows with the largest weight. *)
+Lemma growth_coercive N lambda eps p x_w x_l : 0 <= eps < 1 ->
+  (forall v, unseen N lambda p x_w x_l v ->
     forall k, (k < p)%nat -> v k = 0) ->
-  (~ exists v, endless N lambda p x_w x_l v) ->
+  (eps = 0 -> ~ exists v, endless N lambda p x_w x_l v) ->
   exists c, 0 < c /\ forall v k, (k < p)%nat -> (forall j, (j < p)%nat -> Rabs (v j) <= Rabs (v k)) ->
-    c * Rabs (v k) <= growth N lambda p x_w x_l v.
+    c * Rabs (v k) <= growth N lambda eps p x_w x_l v.
 Proof.
-  intros Ker NoEnd.
-  assert (Zero : forall v, growth N lambda p x_w x_l v = 0 -> forall k, (k < p)%nat -> v k = 0).
-  { intros v G. destruct (growth_parts N p x_w x_l v) as [P Q]. unfold growth in G.
-    assert (D : forall i, (i < N)%nat -> 0 <= Dv p x_w x_l v i).
-    { intros i Hi. assert (Z : sum N (fun i => Rmax 0 (- Dv p x_w x_l v i)) = 0) by (destruct (Rlt_dec 0 lambda); lra).
-      pose proof (sum_eq_0 N _ (fun i _ => Rmax_l 0 _) Z i Hi) as E. cbv beta in E.
-      pose proof (Rmax_r 0 (- Dv p x_w x_l v i)). lra. }
+  intros He Ker NoEnd. assert (He' : 0 <= eps <= 1) by lra.
+  assert (Zero : forall v, growth N lambda eps p x_w x_l v = 0 -> forall k, (k < p)%nat -> v k = 0).
+  { intros v G. destruct (growth_parts N eps p x_w x_l v He') as [P Q]. unfold growth in G.
+    assert (Bend : forall i, (i < N)%nat -> bend eps (Dv p x_w x_l v i) = 0).
+    { apply sum_eq_0; [intros; now apply bend_pos|]. destruct (Rlt_dec 0 lambda); lra. }
+    assert (D : forall i, (i < N)%nat -> 0 <= Dv p x_w x_l v i /\ (0 < eps -> Dv p x_w x_l v i <= 0)).
+    { intros i Hi. specialize (Bend i Hi). unfold bend in Bend.
+      pose proof (Rmax_l 0 (- Dv p x_w x_l v i)). pose proof (Rmax_r 0 (- Dv p x_w x_l v i)).
+      pose proof (Rmax_l 0 (Dv p x_w x_l v i)). pose proof (Rmax_r 0 (Dv p x_w x_l v i)). split; [|intros]; nra. }
     assert (S : 0 < lambda -> forall i, (i < N)%nat -> Sv p x_w x_l v i = 0).
     { intros Hl i Hi. assert (Z : sum N (fun i => Rabs (Sv p x_w x_l v i)) = 0) by (destruct (Rlt_dec 0 lambda); lra).
       pose proof (sum_eq_0 N _ (fun i _ => Rabs_pos _) Z i Hi) as E. cbv beta in E.
       destruct (Req_dec (Sv p x_w x_l v i) 0) as [|Hn]; [easy|]. now apply Rabs_no_R0 in Hn. }
     apply Ker. intros i Hi. split; [|intros; now apply S].
-    destruct (Req_dec (Dv p x_w x_l v i) 0) as [|Hn]; [easy|]. exfalso. apply NoEnd. exists v.
-    split; [easy|]. split; [now exists i|easy]. }
+    destruct (Rle_lt_or_eq_dec 0 eps (proj1 He)) as [Hp|E0].
+    { destruct (D i Hi) as [D1 D2]. specialize (D2 Hp). lra. }
+    destruct (Req_dec (Dv p x_w x_l v i) 0) as [|Hn]; [easy|]. exfalso. apply NoEnd; [easy|]. exists v.
+    split; [intros; now apply D|]. split; [now exists i|easy]. }
   (* for each k the least growth over the box where |v k| = 1 *)
   assert (Face : forall k, (k < p)%nat -> exists c, 0 < c /\
-    forall v, in_box p 1 v -> Rabs (v k) = 1 -> c <= growth N lambda p x_w x_l v).
-  { intros k Hk. set (f := fun v => growth N lambda p x_w x_l v + Rabs (1 - Rabs (v k))).
+    forall v, in_box p 1 v -> Rabs (v k) = 1 -> c <= growth N lambda eps p x_w x_l v).
+  { intros k Hk. set (f := fun v => growth N lambda eps p x_w x_l v + Rabs (1 - Rabs (v k))).
     assert (Lf : lip p 1 f).
     { apply lip_plus; [apply lip_growth|]. apply (lip_after p 1 (fun x => Rabs (1 - Rabs x))); [|now apply lip_coordinate].
       intros x y. apply (Rle_trans _ _ _ (Rabs_triang_inv2 _ _)).
       replace (1 - Rabs x - (1 - Rabs y)) with (- (Rabs x - Rabs y)) by ring. rewrite Rabs_Ropp.
       apply Rabs_triang_inv2. }
     destruct Lf as (L & HL & Lf). destruct (box_minimum p 1 L ltac:(lra) HL f Lf) as (v & Hv & Hm).
-    pose proof (growth_pos N lambda p x_w x_l v) as G0. pose proof (Rabs_pos (1 - Rabs (v k))) as A0.
+    pose proof (growth_pos N lambda eps p x_w x_l v He') as G0. pose proof (Rabs_pos (1 - Rabs (v k))) as A0.
     exists (f v). split.
     - destruct (Rle_lt_or_eq_dec 0 (f v) ltac:(unfold f; lra)) as [|E]; [easy|exfalso]. unfold f in E.
       rewrite (Zero v ltac:(lra) k Hk), Rabs_R0, Rminus_0_r, Rabs_R1 in E. lra.
     - intros v' Hv' E. specialize (Hm v' Hv'). unfold f at 2 in Hm.
       rewrite E, Rminus_diag_eq, Rabs_R0 in Hm by easy. lra. }
   assert (All : forall n, (n <= p)%nat -> exists c, 0 < c /\ forall k, (k < n)%nat ->
-    forall v, in_box p 1 v -> Rabs (v k) = 1 -> c <= growth N lambda p x_w x_l v).
+    forall v, in_box p 1 v -> Rabs (v k) = 1 -> c <= growth N lambda eps p x_w x_l v).
   { induction n as [|n IH]; intros Hn; [exists 1; split; [lra|intros; lia]|].
     destruct IH as (c & Hc & H); [lia|]. destruct (Face n Hn) as (c' & Hc' & H').
     exists (Rmin c c'). split; [now apply Rmin_pos|]. intros k Hk v Hv E.
@@ -270,10 +286,10 @@ Proof.
     - apply (Rle_trans _ _ _ (Rmin_r _ _)). now apply H'.
     - apply (Rle_trans _ _ _ (Rmin_l _ _)). apply (H k); [lia|easy|easy]. }
   destruct (All p (le_n p)) as (c & Hc & H). exists c. split; [easy|]. intros v k Hk Hm.
-  destruct (Req_dec (v k) 0) as [E|Hn]; [rewrite E, Rabs_R0, Rmult_0_r; apply growth_pos|].
+  destruct (Req_dec (v k) 0) as [E|Hn]; [rewrite E, Rabs_R0, Rmult_0_r; now apply growth_pos|].
   set (a := Rabs (v k)). assert (Ha : 0 < a) by now apply Rabs_pos_lt.
   set (u := fun j => / a * v j).
-  assert (Hu : c <= growth N lambda p x_w x_l u).
+  assert (Hu : c <= growth N lambda eps p x_w x_l u).
   { assert (Ia : 0 < / a) by now apply Rinv_0_lt_compat. apply (H k Hk).
     - intros j Hj. unfold u. rewrite Rabs_mult, (Rabs_pos_eq (/ a)) by lra.
       apply (Rmult_le_reg_l a); [easy|]. rewrite <- Rmult_assoc, Rinv_r by lra. specialize (Hm j Hj). unfold a. lra.
@@ -288,16 +304,21 @@ Proof.
   pose proof (exp_pos x). left. apply ln_increasing; lra.
 Qed.
 
-Lemma linear_growth N p lambda m x_w x_l : (0 < N)%nat -> 0 <= lambda ->
-  exists K, forall v, growth N lambda p x_w x_l v / INR N - K <= linear N lambda 0 m p x_w x_l v.
+Lemma linear_growth N p lambda eps m x_w x_l : (0 < N)%nat -> 0 <= lambda -> 0 <= eps <= 1 ->
+  exists K, forall v, growth N lambda eps p x_w x_l v / INR N - K <= linear N lambda eps m p x_w x_l v.
 Proof.
-  intros HN Hl. pose proof (pairs_pos N HN) as Np.
+  intros HN Hl He. pose proof (pairs_pos N HN) as Np.
   exists (mean N (fun i => Rabs (m i)) + (if Rlt_dec 0 lambda then 1 / (4 * lambda) else 0)). intros v.
-  assert (A : mean N (fun i => Rmax 0 (- Dv p x_w x_l v i)) - mean N (fun i => Rabs (m i))
-    <= loss N 0 m (fun i => score p v (x_w i)) (fun i => score p v (x_l i))).
-  { rewrite <- mean_minus. apply mean_le; [easy|]. intros i _. rewrite pair_loss_0.
-    apply Rle_trans with (2 := softplus_ge _). fold (Dv p x_w x_l v i). unfold Rmax, Rabs.
-    destruct (Rle_dec 0 (- Dv p x_w x_l v i)), (Rle_dec 0 (- (Dv p x_w x_l v i - m i))), (Rcase_abs (m i)); lra. }
+  assert (A : mean N (fun i => bend eps (Dv p x_w x_l v i)) - mean N (fun i => Rabs (m i))
+    <= loss N eps m (fun i => score p v (x_w i)) (fun i => score p v (x_l i))).
+  { rewrite <- mean_minus. apply mean_le; [easy|]. intros i _. fold (Dv p x_w x_l v i).
+    set (d := Dv p x_w x_l v i). unfold pair_loss, bend.
+    pose proof (softplus_ge (- (d - m i))) as A1. pose proof (softplus_ge (d - m i)) as A2.
+    assert (B1 : Rmax 0 (- d) - Rabs (m i) <= Rmax 0 (- (d - m i))) by
+      (unfold Rmax, Rabs; destruct (Rle_dec 0 (- d)), (Rle_dec 0 (- (d - m i))), (Rcase_abs (m i)); lra).
+    assert (B2 : Rmax 0 d - Rabs (m i) <= Rmax 0 (d - m i)) by
+      (unfold Rmax, Rabs; destruct (Rle_dec 0 d), (Rle_dec 0 (d - m i)), (Rcase_abs (m i)); lra).
+    nra. }
   unfold linear, objective, growth. unfold mean at 1 in A.
   destruct (Rlt_dec 0 lambda) as [Hp|].
   - assert (B : mean N (fun i => Rabs (Sv p x_w x_l v i)) - 1 / (4 * lambda)
@@ -313,18 +334,18 @@ Proof.
     unfold Rdiv in *. lra.
 Qed.
 
-Lemma minimiser_trivial_kernel N p lambda m x_w x_l : (0 < N)%nat -> 0 <= lambda ->
-  (forall v, (forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0)) ->
+Lemma minimiser_trivial_kernel N p lambda eps m x_w x_l : (0 < N)%nat -> 0 <= lambda -> 0 <= eps < 1 ->
+  (forall v, unseen N lambda p x_w x_l v ->
     forall k, (k < p)%nat -> v k = 0) ->
-  (~ exists v, endless N lambda p x_w x_l v) ->
-  exists v, forall v', linear N lambda 0 m p x_w x_l v <= linear N lambda 0 m p x_w x_l v'.
+  (eps = 0 -> ~ exists v, endless N lambda p x_w x_l v) ->
+  exists v, forall v', linear N lambda eps m p x_w x_l v <= linear N lambda eps m p x_w x_l v'.
 Proof.
-  intros HN Hl Ker NoEnd. pose proof (pairs_pos N HN) as Np.
-  set (J := linear N lambda 0 m p x_w x_l). set (zero := fun _ : nat => 0).
-  destruct (growth_coercive N lambda p x_w x_l Ker NoEnd) as (c & Hc & Coe).
-  destruct (linear_growth N p lambda m x_w x_l HN Hl) as (K & HK). fold J in HK.
+  intros HN Hl He Ker NoEnd. assert (He' : 0 <= eps <= 1) by lra. pose proof (pairs_pos N HN) as Np.
+  set (J := linear N lambda eps m p x_w x_l). set (zero := fun _ : nat => 0).
+  destruct (growth_coercive N lambda eps p x_w x_l He Ker NoEnd) as (c & Hc & Coe).
+  destruct (linear_growth N p lambda eps m x_w x_l HN Hl He') as (K & HK). fold J in HK.
   set (M := Rabs (INR N * (J zero + K) / c)). assert (HM : 0 <= M) by apply Rabs_pos.
-  destruct (lip_linear N p lambda m x_w x_l M HM) as (L & HL & Lf).
+  destruct (lip_linear N p lambda eps m x_w x_l M HM He') as (L & HL & Lf).
   destruct (box_minimum p M L HM HL J Lf) as (v & _ & Hm). exists v. intros v'. fold J.
   destruct p as [|p]; [apply Hm; intros k Hk; lia|].
   destruct (max_coordinate (S p) v' ltac:(lia)) as (k & Hk & Big).
@@ -335,9 +356,9 @@ Proof.
     assert (A : INR N * (J zero + K) / c < Rabs (v' k)) by (pose proof (Rle_abs (INR N * (J zero + K) / c)); fold M in H; lra).
     apply (Rmult_lt_compat_l c) in A; [|easy].
     replace (c * (INR N * (J zero + K) / c)) with (INR N * (J zero + K)) in A by (field; lra).
-    assert (B : J zero + K < growth N lambda (S p) x_w x_l v' / INR N).
+    assert (B : J zero + K < growth N lambda eps (S p) x_w x_l v' / INR N).
     { apply (Rmult_lt_reg_l (INR N)); [easy|].
-      replace (INR N * (growth N lambda (S p) x_w x_l v' / INR N)) with (growth N lambda (S p) x_w x_l v') by (field; lra).
+      replace (INR N * (growth N lambda eps (S p) x_w x_l v' / INR N)) with (growth N lambda eps (S p) x_w x_l v') by (field; lra).
       lra. }
     lra.
 Qed.
@@ -375,37 +396,36 @@ Proof.
   rewrite Rmult_0_l, Rplus_0_l. apply sum_ext. intros j _. now rewrite fill_skip.
 Qed.
 
-Lemma minimiser N lambda m : (0 < N)%nat -> 0 <= lambda -> forall p x_w x_l,
-  (~ exists v, endless N lambda p x_w x_l v) ->
-  exists v, forall v', linear N lambda 0 m p x_w x_l v <= linear N lambda 0 m p x_w x_l v'.
+Lemma minimiser N lambda eps m : (0 < N)%nat -> 0 <= lambda -> 0 <= eps < 1 -> forall p x_w x_l,
+  (eps = 0 -> ~ exists v, endless N lambda p x_w x_l v) ->
+  exists v, forall v', linear N lambda eps m p x_w x_l v <= linear N lambda eps m p x_w x_l v'.
 Proof.
-  intros HN Hl p. induction p as [|p IH]; intros x_w x_l NoEnd.
+  intros HN Hl He p. induction p as [|p IH]; intros x_w x_l NoEnd.
   { now apply minimiser_trivial_kernel. }
-  destruct (classic (forall v, (forall i, (i < N)%nat -> Dv (S p) x_w x_l v i = 0 /\
-    (0 < lambda -> Sv (S p) x_w x_l v i = 0)) -> forall k, (k < S p)%nat -> v k = 0)) as [Ker|Ker].
+  destruct (classic (forall v, unseen N lambda (S p) x_w x_l v -> forall k, (k < S p)%nat -> v k = 0)) as [Ker|Ker].
   { now apply minimiser_trivial_kernel. }
   (* a direction u that J does not see makes weight k superfluous *)
   apply not_all_ex_not in Ker. destruct Ker as (u & Ker). apply imply_to_and in Ker. destruct Ker as [Hu Ker].
   apply not_all_ex_not in Ker. destruct Ker as (k & Ker). apply imply_to_and in Ker. destruct Ker as [Hk Hne].
   assert (Hk' : (k <= p)%nat) by lia.
   set (y_w := fun i j => x_w i (skip k j)). set (y_l := fun i j => x_l i (skip k j)).
-  assert (Same : forall v, linear N lambda 0 m (S p) x_w x_l (fill k v) = linear N lambda 0 m p y_w y_l v).
+  assert (Same : forall v, linear N lambda eps m (S p) x_w x_l (fill k v) = linear N lambda eps m p y_w y_l v).
   { intros v. unfold linear, objective, loss, penalty.
     f_equal; [|f_equal]; apply mean_ext; intros i _; now rewrite 2!score_fill. }
   destruct (IH y_w y_l) as (v & Hv).
-  { intros (v & D & (i & Hi & Dn) & S'). apply NoEnd. exists (fill k v). unfold endless, Dv, Sv in *.
+  { intros E0 (v & D & (i & Hi & Dn) & S'). apply NoEnd; [easy|]. exists (fill k v). unfold endless, Dv, Sv in *.
     split; [|split].
     - intros j Hj. rewrite 2!score_fill by easy. now apply D.
     - exists i. rewrite 2!score_fill by easy. easy.
     - intros Hp j Hj. rewrite 2!score_fill by easy. now apply S'. }
   exists (fill k v). intros v'. rewrite Same.
   set (t := fun j => v' j - v' k / u k * u j).
-  assert (E : linear N lambda 0 m (S p) x_w x_l v' = linear N lambda 0 m (S p) x_w x_l t).
+  assert (E : linear N lambda eps m (S p) x_w x_l v' = linear N lambda eps m (S p) x_w x_l t).
   { apply linear_kernel; [easy|]. intros i Hi. destruct (Hu i Hi) as [D S'].
     assert (Sc : forall x, score (S p) (fun j => v' j - t j) x = v' k / u k * score (S p) u x).
     { intros x. unfold score. rewrite <- sum_scal. apply sum_ext. intros. unfold t. ring. }
     unfold Dv, Sv in *. rewrite 2!Sc. split; [|intros Hp; specialize (S' Hp)]; nra. }
-  assert (F : linear N lambda 0 m (S p) x_w x_l t = linear N lambda 0 m (S p) x_w x_l (fill k (fun j => t (skip k j)))).
+  assert (F : linear N lambda eps m (S p) x_w x_l t = linear N lambda eps m (S p) x_w x_l (fill k (fun j => t (skip k j)))).
   { assert (Pt : forall j, t j = fill k (fun j => t (skip k j)) j).
     { intros j. unfold fill. destruct (Nat.eqb_spec j k) as [->|]; [unfold t; field; easy|].
       unfold skip. destruct (Nat.ltb_spec j k).
@@ -424,7 +444,7 @@ Theorem T9_existence (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> n
   (exists theta, forall theta', J theta <= J theta') <-> ~ (exists v, endless N lambda p x_w x_l v).
 (* end: T9_existence *)
 Proof.
-  intros HN Hl J. split; [|now apply minimiser].
+  intros HN Hl J. split; [|intros H; apply minimiser; try easy; lra].
   intros (theta & H) (v & E).
   pose proof (T9_endless N p lambda m x_w x_l v Hl E theta 0 1 ltac:(lra)) as L. cbv zeta in L.
   specialize (H (fun k => theta k + 1 * v k)). unfold J in H.
@@ -433,3 +453,12 @@ Proof.
       rewrite 2!(score_ext p (fun k => theta k + 0 * v k) theta) by (intros; ring); easy. }
   rewrite Z in L. lra.
 Qed.
+
+(* With smoothed labels a minimiser always exists. *)
+(* begin: T9_existence_smoothed *)
+Theorem T9_existence_smoothed (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+  (0 < N)%nat -> 0 <= lambda -> 0 < eps < 1 ->
+  let J := linear N lambda eps m p x_w x_l in
+  exists theta, forall theta', J theta <= J theta'.
+(* end: T9_existence_smoothed *)
+Proof. intros HN Hl He J. apply minimiser; [easy|easy|lra|]. intros E. lra. Qed.
