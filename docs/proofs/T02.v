@@ -1,8 +1,8 @@
 (* T2. Gradients. *)
 From Refrm Require Import Common.
 
-(* The loss of a pair has the derivative l'(z) = eps - sigma(-z) = -((1 - eps) sigma(-z) - eps sigma(z)), between eps - 1
-   and eps, and the second derivative sigma(z) sigma(-z), whatever eps is. *)
+(* The loss of a pair has the derivative l'(z) = eps - sigma(-z) = -((1 - eps) sigma(-z) - eps sigma(z)), between eps -
+   1 and eps, and the second derivative sigma(z) sigma(-z), whatever eps is. *)
 (* begin: T2_pair *)
 Theorem T2_pair (eps z : R) :
   is_derive (fun z => pair_loss eps z) z (eps - sigmoid (- z)) /\

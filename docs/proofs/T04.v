@@ -100,7 +100,8 @@ Qed.
 Lemma form_unit K A i : (i < K)%nat -> form K A (unit i) = A i i.
 Proof. intros Hi. now apply bilinear_unit. Qed.
 
-Ltac cases := repeat match goal with |- context [Nat.eqb ?a ?b] => is_var a; destruct (Nat.eqb_spec a b) end; congruence.
+Ltac cases :=
+  repeat match goal with |- context [Nat.eqb ?a ?b] => is_var a; destruct (Nat.eqb_spec a b) end; congruence.
 
 Lemma exchange_unit i j k : exchange i j (unit j) k = unit i k.
 Proof. unfold exchange, unit. cases. Qed.

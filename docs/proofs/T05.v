@@ -163,7 +163,8 @@ Proof.
     { unfold d. set (c := z0 i + exp (z0 i)).
       pose proof (is_derive_log_omega omega (c + 2 * t / INR N) Om) as H.
       set (u := fun x => ln (omega x)) in *.
-      change (is_derive (fun t => m i + u (c + 2 * t / INR N)) t (2 * sigmoid (- (m i + u (c + 2 * t / INR N) - m i)) / INR N)).
+      change (is_derive (fun t => m i + u (c + 2 * t / INR N)) t
+        (2 * sigmoid (- (m i + u (c + 2 * t / INR N) - m i)) / INR N)).
       replace (m i + u (c + 2 * t / INR N) - m i) with (u (c + 2 * t / INR N)) by ring.
       change (is_derive u (c + 2 * t / INR N) (sigmoid (- u (c + 2 * t / INR N)))) in H.
       derive. field. lra. }
@@ -173,9 +174,11 @@ Proof.
     set (si := fun t => s t i) in *. set (di := fun t => d t i) in *.
     change (s t i) with (si t) in *. change (d t i) with (di t) in *.
     split.
-    + change (is_derive (fun t => (si t + di t) / 2) t (- ((0 - sigmoid (- (di t - m i)) + 2 * lambda * si t) / INR N))).
+    + change (is_derive (fun t => (si t + di t) / 2) t
+        (- ((0 - sigmoid (- (di t - m i)) + 2 * lambda * si t) / INR N))).
       derive. field. lra.
-    + change (is_derive (fun t => (si t - di t) / 2) t (- ((- (0 - sigmoid (- (di t - m i))) + 2 * lambda * si t) / INR N))).
+    + change (is_derive (fun t => (si t - di t) / 2) t
+        (- ((- (0 - sigmoid (- (di t - m i))) + 2 * lambda * si t) / INR N))).
       derive. field. lra.
   - intros i. unfold r_w, r_l, s, d.
     replace (- 4 * lambda * 0 / INR N) with 0 by (unfold Rdiv; ring). rewrite exp_0.

@@ -45,9 +45,9 @@ Proof.
   { intros t. symmetry. now apply partial_linear. }
   unfold gradient, hessian. cbv zeta.
   apply is_derive_Rplus.
-  - apply (is_derive_mean N (fun i t => slope eps (score p (put theta n t) (x_w i) - score p (put theta n t) (x_l i) - m i)
-      * (x_w i k - x_l i k))). intros i _.
-    eapply is_derive_eq.
+  - apply (is_derive_mean N (fun i t =>
+      slope eps (score p (put theta n t) (x_w i) - score p (put theta n t) (x_l i) - m i) * (x_w i k - x_l i k))).
+    intros i _. eapply is_derive_eq.
     + apply (second_loss eps (m i) (x_w i k - x_l i k) (fun t => score p (put theta n t) (x_w i))
         (fun t => score p (put theta n t) (x_l i))); now apply is_derive_weight.
     + cbv beta. rewrite 2!score_put_same. easy.
@@ -70,7 +70,8 @@ Proof.
     sum p (fun k => sum p (fun n => v k * mean N (fun i => b i k * a i * b i n) * v n))
     = mean N (fun i => a i * sum p (fun k => v k * b i k) ^ 2)).
   { intros a b. unfold mean, Rdiv. rewrite <- sum_scal_r.
-    rewrite (sum_ext N (fun i => _ * sum _ _ ^ 2 * _) (fun i => sum p (fun k => sum p (fun n => v k * (b i k * a i * b i n * / INR N) * v n)))).
+    rewrite (sum_ext N (fun i => _ * sum _ _ ^ 2 * _) (fun i =>
+      sum p (fun k => sum p (fun n => v k * (b i k * a i * b i n * / INR N) * v n)))).
     2: { intros i _. replace (a i * sum p (fun k => v k * b i k) ^ 2 * / INR N)
       with (sum p (fun k => v k * b i k) * (a i * / INR N * sum p (fun k => v k * b i k))) by ring.
       rewrite <- sum_scal_r. apply sum_ext. intros k _. rewrite <- sum_scal, <- sum_scal. apply sum_ext.
@@ -79,7 +80,8 @@ Proof.
     rewrite <- sum_scal_r, <- sum_scal, <- sum_scal_r. apply sum_ext. intros. ring. }
   unfold hessian. cbv zeta.
   rewrite (sum_ext p _ (fun k =>
-    sum p (fun n => v k * mean N (fun i => (x_w i k - x_l i k) * curvature (Dv p x_w x_l theta i - m i) * (x_w i n - x_l i n)) * v n)
+    sum p (fun n => v k * mean N (fun i =>
+      (x_w i k - x_l i k) * curvature (Dv p x_w x_l theta i - m i) * (x_w i n - x_l i n)) * v n)
     + 2 * lambda * sum p (fun n => v k * mean N (fun i => (x_w i k + x_l i k) * 1 * (x_w i n + x_l i n)) * v n))).
   - rewrite sum_plus, sum_scal, (E (fun i => curvature (Dv p x_w x_l theta i - m i)) (fun i k => x_w i k - x_l i k)),
       (E (fun _ => 1) (fun i k => x_w i k + x_l i k)).
@@ -154,7 +156,8 @@ Proof.
   nra.
 Qed.
 
-Lemma square_convex s s' t : 0 < t < 1 -> (t * s + (1 - t) * s') ^ 2 + t * (1 - t) * (s - s') ^ 2 = t * s ^ 2 + (1 - t) * s' ^ 2.
+Lemma square_convex s s' t : 0 < t < 1 ->
+  (t * s + (1 - t) * s') ^ 2 + t * (1 - t) * (s - s') ^ 2 = t * s ^ 2 + (1 - t) * s' ^ 2.
 Proof. intros. ring. Qed.
 
 Lemma score_mix p theta theta' t x :
@@ -196,15 +199,18 @@ Proof.
   set (s := fun i => score p theta (x_w i) + score p theta (x_l i)).
   set (s' := fun i => score p theta' (x_w i) + score p theta' (x_l i)).
   assert (Mix : linear N lambda eps m p x_w x_l (fun k => t * theta k + (1 - t) * theta' k)
-    = mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)) + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)).
+    = mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i))
+      + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)).
   { unfold linear, objective, loss, penalty. f_equal; [|f_equal]; apply mean_ext; intros i _;
       rewrite 2!score_mix; f_equal; unfold z, z', s, s'; ring. }
   rewrite Mix in Le. clear Mix. unfold linear, objective, loss, penalty in Le.
   change (t * (mean N (fun i => pair_loss eps (z i)) + lambda * mean N (fun i => s i ^ 2))
     + (1 - t) * (mean N (fun i => pair_loss eps (z' i)) + lambda * mean N (fun i => s' i ^ 2))
-    <= mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i)) + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)) in Le.
+    <= mean N (fun i => pair_loss eps (t * z i + (1 - t) * z' i))
+      + lambda * mean N (fun i => (t * s i + (1 - t) * s' i) ^ 2)) in Le.
   assert (T : 0 < t * (1 - t)) by nra.
-  assert (L : forall i, pair_loss eps (t * z i + (1 - t) * z' i) <= t * pair_loss eps (z i) + (1 - t) * pair_loss eps (z' i)).
+  assert (L : forall i,
+    pair_loss eps (t * z i + (1 - t) * z' i) <= t * pair_loss eps (z i) + (1 - t) * pair_loss eps (z' i)).
   { intros i. destruct (Req_dec (z i) (z' i)) as [->|E]; [right|left; now apply pair_loss_convex].
     replace (t * z' i + (1 - t) * z' i) with (z' i) by ring. ring. }
   assert (P : forall i, (t * s i + (1 - t) * s' i) ^ 2 <= t * s i ^ 2 + (1 - t) * s' i ^ 2).
@@ -250,7 +256,8 @@ Proof.
   intros HN Hl.
   split.
   - intros SC v H k Hk. destruct (Req_dec (v k) 0) as [|Hne]; [easy|exfalso].
-    assert (Z : forall a, linear N lambda eps m p x_w x_l (fun k => a * v k) = linear N lambda eps m p x_w x_l (fun _ => 0)).
+    assert (Z : forall a,
+      linear N lambda eps m p x_w x_l (fun k => a * v k) = linear N lambda eps m p x_w x_l (fun _ => 0)).
     { intros a. apply linear_kernel; [easy|]. intros i Hi. destruct (H i Hi) as [E E'].
       unfold Dv, Sv in *. rewrite 2!score_diff.
       assert (Sc : forall x, score p (fun k => a * v k) x - score p (fun _ => 0) x = a * score p v x).
@@ -361,7 +368,8 @@ Proof.
       with (score p theta (x_w j) + score p theta (x_l j) + t' * (score p v (x_w j) + score p v (x_l j))) by ring.
     rewrite HS. replace (score p v (x_w j)) with (- score p v (x_l j)) by lra. ring. }
   rewrite P. apply Rplus_lt_compat_r.
-  assert (Z : forall j, score p (fun k => theta k + t' * v k) (x_w j) - score p (fun k => theta k + t' * v k) (x_l j) - m j
+  assert (Z : forall j,
+    score p (fun k => theta k + t' * v k) (x_w j) - score p (fun k => theta k + t' * v k) (x_l j) - m j
     = score p (fun k => theta k + t * v k) (x_w j) - score p (fun k => theta k + t * v k) (x_l j) - m j
       + (t' - t) * Dv p x_w x_l v j).
   { intros j. rewrite 4!score_plus. unfold Dv. ring. }
@@ -377,7 +385,8 @@ Qed.
 Theorem T9_certificate (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R) (y w : nat -> R) :
   0 < lambda ->
   (forall i, (i < N)%nat -> 0 < y i) ->
-  (forall k, (k < p)%nat -> sum N (fun i => (x_w i k - x_l i k) * y i) + sum N (fun i => (x_w i k + x_l i k) * w i) = 0) ->
+  (forall k, (k < p)%nat ->
+    sum N (fun i => (x_w i k - x_l i k) * y i) + sum N (fun i => (x_w i k + x_l i k) * w i) = 0) ->
   ~ exists v, endless N lambda p x_w x_l v.
 (* end: T9_certificate *)
 Proof.
@@ -507,8 +516,8 @@ Proof.
   - intros H i Hi. destruct (E i Hi) as [-> ->]. destruct (H i Hi) as [-> ->]. split; ring.
 Qed.
 
-(* The term by itself leaves a component free iff it is bipartite. For an item x: some v with v x <> 0 has S v = 0 iff the
-   items that are connected with x can be given two colours such that every comparison is between different ones. *)
+(* The term by itself leaves a component free iff it is bipartite. For an item x: some v with v x <> 0 has S v = 0 iff
+   the items that are connected with x can be given two colours such that every comparison is between different ones. *)
 (* begin: T9_bipartite *)
 Theorem T9_bipartite (N p : nat) (a b : nat -> nat) (x : nat) :
   (forall i, (i < N)%nat -> (a i < p)%nat /\ (b i < p)%nat) ->

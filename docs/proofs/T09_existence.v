@@ -200,7 +200,8 @@ Lemma growth_scal N lambda eps p x_w x_l v a : 0 <= a ->
 Proof.
   intros Ha. assert (Sc : forall x, score p (fun k => a * v k) x = a * score p v x)
     by (intros; unfold score; rewrite <- sum_scal; apply sum_ext; intros; ring).
-  assert (D : sum N (fun i => bend eps (Dv p x_w x_l (fun k => a * v k) i)) = a * sum N (fun i => bend eps (Dv p x_w x_l v i))).
+  assert (D : sum N (fun i => bend eps (Dv p x_w x_l (fun k => a * v k) i))
+    = a * sum N (fun i => bend eps (Dv p x_w x_l v i))).
   { rewrite <- sum_scal. apply sum_ext. intros i _. unfold Dv. rewrite 2!Sc.
     set (w := score p v (x_w i)). set (l := score p v (x_l i)). unfold bend.
     replace (a * w - a * l) with (a * (w - l)) by ring. replace (- (a * (w - l))) with (a * - (w - l)) by ring.
@@ -266,7 +267,8 @@ Proof.
     forall v, in_box p 1 v -> Rabs (v k) = 1 -> c <= growth N lambda eps p x_w x_l v).
   { intros k Hk. set (f := fun v => growth N lambda eps p x_w x_l v + Rabs (1 - Rabs (v k))).
     assert (Lf : lip p 1 f).
-    { apply lip_plus; [apply lip_growth|]. apply (lip_after p 1 (fun x => Rabs (1 - Rabs x))); [|now apply lip_coordinate].
+    { apply lip_plus; [apply lip_growth|].
+      apply (lip_after p 1 (fun x => Rabs (1 - Rabs x))); [|now apply lip_coordinate].
       intros x y. apply (Rle_trans _ _ _ (Rabs_triang_inv2 _ _)).
       replace (1 - Rabs x - (1 - Rabs y)) with (- (Rabs x - Rabs y)) by ring. rewrite Rabs_Ropp.
       apply Rabs_triang_inv2. }
@@ -353,12 +355,14 @@ Proof.
   - apply Hm. intros j Hj. specialize (Big j Hj). lra.
   - apply Rle_trans with (J zero); [apply Hm; intros j _; unfold zero; rewrite Rabs_R0; easy|].
     specialize (Coe v' k Hk Big). specialize (HK v').
-    assert (A : INR N * (J zero + K) / c < Rabs (v' k)) by (pose proof (Rle_abs (INR N * (J zero + K) / c)); fold M in H; lra).
+    assert (A : INR N * (J zero + K) / c < Rabs (v' k))
+      by (pose proof (Rle_abs (INR N * (J zero + K) / c)); fold M in H; lra).
     apply (Rmult_lt_compat_l c) in A; [|easy].
     replace (c * (INR N * (J zero + K) / c)) with (INR N * (J zero + K)) in A by (field; lra).
     assert (B : J zero + K < growth N lambda eps (S p) x_w x_l v' / INR N).
     { apply (Rmult_lt_reg_l (INR N)); [easy|].
-      replace (INR N * (growth N lambda eps (S p) x_w x_l v' / INR N)) with (growth N lambda eps (S p) x_w x_l v') by (field; lra).
+      replace (INR N * (growth N lambda eps (S p) x_w x_l v' / INR N)) with (growth N lambda eps (S p) x_w x_l v')
+        by (field; lra).
       lra. }
     lra.
 Qed.
@@ -425,7 +429,8 @@ Proof.
     assert (Sc : forall x, score (S p) (fun j => v' j - t j) x = v' k / u k * score (S p) u x).
     { intros x. unfold score. rewrite <- sum_scal. apply sum_ext. intros. unfold t. ring. }
     unfold Dv, Sv in *. rewrite 2!Sc. split; [|intros Hp; specialize (S' Hp)]; nra. }
-  assert (F : linear N lambda eps m (S p) x_w x_l t = linear N lambda eps m (S p) x_w x_l (fill k (fun j => t (skip k j)))).
+  assert (F : linear N lambda eps m (S p) x_w x_l t
+    = linear N lambda eps m (S p) x_w x_l (fill k (fun j => t (skip k j)))).
   { assert (Pt : forall j, t j = fill k (fun j => t (skip k j)) j).
     { intros j. unfold fill. destruct (Nat.eqb_spec j k) as [->|]; [unfold t; field; easy|].
       unfold skip. destruct (Nat.ltb_spec j k).

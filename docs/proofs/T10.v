@@ -37,7 +37,8 @@ Proof.
   { unfold L, K, loss. rewrite Rmult_comm, <- mean_scal, <- mean_plus. apply mean_le; [easy|]. intros j _.
     replace (r_w j + t * dr_w j - (r_l j + t * dr_l j) - m j)
       with (r_w j - r_l j - m j + t * (dr_w j - dr_l j)) by ring.
-    rewrite <- (Rabs_pos_eq t) at 2 by lra. rewrite <- Rabs_mult. pose proof (pair_loss_lipschitz eps (r_w j - r_l j - m j) (t * (dr_w j - dr_l j)) He) as B.
+    rewrite <- (Rabs_pos_eq t) at 2 by lra. rewrite <- Rabs_mult.
+    pose proof (pair_loss_lipschitz eps (r_w j - r_l j - m j) (t * (dr_w j - dr_l j)) He) as B.
     apply Rabs_le_between in B. lra. }
   assert (H2 : (s + t * e) ^ 2 / INR N <= penalty N (fun i => r_w i + t * dr_w i) (fun i => r_l i + t * dr_l i)).
   { unfold penalty, mean. apply Rmult_le_compat_r; [left; now apply Rinv_0_lt_compat|].

@@ -173,7 +173,8 @@ Proof.
   change (total s (i :: l)) with (s i + total s l). cbn [length pred].
   destruct B as [|B].
   - rewrite 2!choose_0, batches_0. change (total (total s) [[]]) with (0 + 0). ring.
-  - rewrite IH. destruct l as [|j l]; [change (total s []) with 0; cbn [length pred choose]; ring|]. cbn [length pred choose]. ring.
+  - rewrite IH. destruct l as [|j l]; [change (total s []) with 0; cbn [length pred choose]; ring|].
+    cbn [length pred choose]. ring.
 Qed.
 
 (* and of its square *)

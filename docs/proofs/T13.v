@@ -169,8 +169,8 @@ Proof.
   unfold Rabs in *. repeat destruct Rcase_abs; lra.
 Qed.
 
-(* Shifting both scores by c and rounding each once moves d by at most u (|r_w + c| + |r_l + c|), and as well by at most u
-   times the sum of the sizes of the shifted, rounded scores. *)
+(* Shifting both scores by c and rounding each once moves d by at most u (|r_w + c| + |r_l + c|), and as well by at most
+   u times the sum of the sizes of the shifted, rounded scores. *)
 (* begin: T13_shift_cost *)
 Theorem T13_shift_cost (p : nat) (fl : R -> R) (r_w r_l c : R) :
   (1 <= p)%nat -> rounds_to_nearest p fl ->
@@ -179,7 +179,8 @@ Theorem T13_shift_cost (p : nat) (fl : R -> R) (r_w r_l c : R) :
   moved <= / 2 ^ p * (Rabs (fl (r_w + c)) + Rabs (fl (r_l + c))).
 (* end: T13_shift_cost *)
 Proof.
-  intros Hp F moved. pose proof (T13_unit p fl (r_w + c) Hp F) as [W W']. pose proof (T13_unit p fl (r_l + c) Hp F) as [L L'].
+  intros Hp F moved. pose proof (T13_unit p fl (r_w + c) Hp F) as [W W'].
+  pose proof (T13_unit p fl (r_l + c) Hp F) as [L L'].
   unfold moved. replace (fl (r_w + c) - fl (r_l + c) - (r_w - r_l))
     with ((fl (r_w + c) - (r_w + c)) + - (fl (r_l + c) - (r_l + c))) by ring.
   pose proof (Rabs_triang (fl (r_w + c) - (r_w + c)) (- (fl (r_l + c) - (r_l + c)))) as T. rewrite Rabs_Ropp in T.
@@ -262,8 +263,8 @@ Proof.
     assert (249 < j < 250)%Z by (split; apply lt_IZR; lra). lia.
 Qed.
 
-(* So shift invariance, exact over the reals, is false over floats: in bfloat16 the scores 1 and 0, shifted by 256, have no
-   margin of 1 any more, however ties are rounded. *)
+(* So shift invariance, exact over the reals, is false over floats: in bfloat16 the scores 1 and 0, shifted by 256, have
+   no margin of 1 any more, however ties are rounded. *)
 (* begin: T13_not_invariant *)
 Theorem T13_not_invariant (fl : R -> R) : rounds_to_nearest 8 fl -> fl (1 + 256) - fl (0 + 256) <> 1 - 0.
 (* end: T13_not_invariant *)

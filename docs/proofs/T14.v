@@ -26,8 +26,8 @@ Proof.
     unfold c in *. nra.
 Qed.
 
-(* With 0 < eps < 1 the loss of a pair is smallest at the finite z = log((1 - eps)/eps), and only there. (With eps < 1/2,
-   as in refrm, it is positive.) *)
+(* With 0 < eps < 1 the loss of a pair is smallest at the finite z = log((1 - eps)/eps), and only there. (With eps <
+   1/2, as in refrm, it is positive.) *)
 (* begin: T14_pair *)
 Theorem T14_pair (eps z : R) :
   0 < eps < 1 -> z <> ln ((1 - eps) / eps) -> pair_loss eps (ln ((1 - eps) / eps)) < pair_loss eps z.
@@ -54,8 +54,8 @@ Proof.
     apply (Rmult_lt_reg_r eps); [lra|]. replace ((1 - eps) / eps * eps) with (1 - eps) by (field; lra). lra.
 Qed.
 
-(* The loss of a pair is at least eps |z|. So wherever J <= J0 the margins are bounded: mean |d - m| <= J0 / eps, and each
-   |d_i - m_i| <= N J0 / eps. *)
+(* The loss of a pair is at least eps |z|. So wherever J <= J0 the margins are bounded: mean |d - m| <= J0 / eps, and
+   each |d_i - m_i| <= N J0 / eps. *)
 (* begin: T14_bounded *)
 Theorem T14_bounded (N : nat) (lambda eps J0 : R) (m r_w r_l : nat -> R) :
   (0 < N)%nat -> 0 <= lambda -> 0 < eps <= 1 / 2 ->
@@ -108,7 +108,8 @@ Proof.
   { intros w l H. unfold objective, loss, penalty.
     rewrite (mean_ext N (fun i => pair_loss _ _) (fun _ => pair_loss eps a))
       by (intros i Hi; f_equal; destruct (H i Hi); lra).
-    rewrite (mean_0 N (fun i => (w i + l i) ^ 2)), mean_const by (try easy; intros i Hi; destruct (H i Hi) as [_ ->]; ring).
+    rewrite (mean_0 N (fun i => (w i + l i) ^ 2)), mean_const
+      by (try easy; intros i Hi; destruct (H i Hi) as [_ ->]; ring).
     ring. }
   split.
   - intros H.

@@ -1,8 +1,8 @@
 """Check the proofs: compile every .v file here with Coq, and say on which axioms the theorems rest.
 
-Run ``python docs/proofs/check.py``. It needs Coq 8.16 with Coquelicot 3.2 (Debian: coq, libcoq-coquelicot); without them
-it reads the files only, says so in one line, and succeeds, unless ``--require`` or REFRM_REQUIRE_COQ=1 says that they must
-be there. All work is done in a temporary directory.
+Run ``python docs/proofs/check.py``. It needs Coq 8.16 with Coquelicot 3.2 (Debian: coq, libcoq-coquelicot). Without
+them it only reads the files, says so in one line, and succeeds, unless ``--require`` or REFRM_REQUIRE_COQ=1 says that
+they must be there. All work is done in a temporary directory.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Rejected(Exception):
     """The proofs do not pass; the message says why."""
 
 
-def strip(text):
+def uncommented(text):
     """Return Coq text without its comments, which may be nested, and without the contents of its strings."""
     kept, depth = [], 0
     for token in re.findall(r'\(\*|\*\)|"(?:[^"]|"")*"|.', text, re.S):
@@ -64,14 +64,14 @@ def statements(text):
 def theorems(text):
     """Return the names of the theorems of a file. Each stands between its markers, and they hold it alone."""
     marked = [
-        (name, re.findall(r"^(?:Theorem|Lemma|Corollary)\s+(\w+)", strip(part), re.M))
+        (name, re.findall(r"^(?:Theorem|Lemma|Corollary)\s+(\w+)", uncommented(part), re.M))
         for name, part in statements(text).items()
     ]
     for name, found in marked:
         if found not in ([], [name]):
             raise Rejected(f"the markers {name} hold {', '.join(found)}")
     names = [name for name, found in marked if found]
-    every = re.findall(r"^Theorem\s+(\w+)", strip(text), re.M)
+    every = re.findall(r"^Theorem\s+(\w+)", uncommented(text), re.M)
     if every != names:
         raise Rejected(f"theorems without markers of their own: {', '.join(sorted(set(every) ^ set(names)))}")
     for name in names:
@@ -87,7 +87,7 @@ def read(folder):
         raise Rejected(f"{folder}: no .v files")
     found = {}
     for module, text in texts.items():
-        bare = strip(text)
+        bare = uncommented(text)
         if words := sorted(set(FORBIDDEN.findall(bare))):
             raise Rejected(f"{module}.v: {', '.join(words)} must not occur")
         needs = re.findall(r"From\s+Refrm\s+Require\s+(?:Import|Export)?\s*([\w\s]+)\.", bare)
