@@ -50,9 +50,11 @@ def folder(tmp_path, **files):
         "Unset Guard Checking.",
         "#[bypass_check(guard)] Fixpoint f (n : nat) : False := f n.",
         "Load other.",
+        "Admit Obligations.",
+        'Notation "x <= y" := True.',
     ],
 )
-def test_words_that_leave_a_gap_are_rejected(tmp_path, line):
+def test_words_that_weaken_a_proof_are_rejected(tmp_path, line):
     with pytest.raises(check.Rejected, match=r"^T01\.v: .* must not occur"):
         check.read(folder(tmp_path, T01=STATEMENT + PROOF + line))
 

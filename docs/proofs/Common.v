@@ -45,7 +45,8 @@ Definition penalty (N : nat) (r_w r_l : nat -> R) : R :=
 Definition objective (N : nat) (lambda eps : R) (m r_w r_l : nat -> R) : R :=
   loss N eps m r_w r_l + lambda * penalty N r_w r_l.
 
-Definition variance (N : nat) (x : nat -> R) : R := mean N (fun i => (x i - mean N x) ^ 2).
+Definition variance (N : nat) (x : nat -> R) : R :=
+  mean N (fun i => (x i - mean N x) ^ 2).
 
 Definition no_margin : nat -> R := fun _ => 0.
 
@@ -60,10 +61,12 @@ Definition partial (F : (nat -> R) -> R) (i : nat) (r : nat -> R) : R :=
 (* the score of features x under p weights theta *)
 Definition score (p : nat) (theta x : nat -> R) : R := sum p (fun k => theta k * x k).
 
-(* J of a model whose scores are linear in its p weights; `x_w i` are the features of the chosen, `x_l i` those of the
-   rejected response of pair i *)
-Definition linear (N : nat) (lambda eps : R) (m : nat -> R) (p : nat) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :=
-  objective N lambda eps m (fun i => score p theta (x_w i)) (fun i => score p theta (x_l i)).
+(* J of a model whose scores are linear in its p weights; `x_w i` are the features of the
+   chosen, `x_l i` those of the rejected response of pair i *)
+Definition linear (N : nat) (lambda eps : R) (m : nat -> R) (p : nat)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) :=
+  objective N lambda eps m (fun i => score p theta (x_w i))
+    (fun i => score p theta (x_l i)).
 (* end: definitions *)
 
 (* ---- Finite sums ---- *)

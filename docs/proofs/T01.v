@@ -57,8 +57,10 @@ Qed.
 (* A part f of the scores that sees the prompt alone, and so is the same in both scores of a pair, gets no gradient: L
    does not change with it, however it depends on a parameter t. *)
 (* begin: T1_prompt *)
-Theorem T1_prompt (N : nat) (eps : R) (m r_w r_l : nat -> R) (f : R -> nat -> R) (t : R) :
-  is_derive (fun t => loss N eps m (fun i => r_w i + f t i) (fun i => r_l i + f t i)) t 0.
+Theorem T1_prompt (N : nat) (eps : R) (m r_w r_l : nat -> R) (f : R -> nat -> R)
+    (t : R) :
+  is_derive (fun t =>
+    loss N eps m (fun i => r_w i + f t i) (fun i => r_l i + f t i)) t 0.
 (* end: T1_prompt *)
 Proof.
   apply (is_derive_Rext (fun _ => loss N eps m r_w r_l)); [|apply @is_derive_const].

@@ -84,10 +84,14 @@ Theorem T2_hessian (N : nat) (lambda eps : R) (m r_w r_l : nat -> R) (i j : nat)
   let h := sigmoid z * sigmoid (- z) in
   let same := (h + 2 * lambda) / INR N in
   let mixed := (- h + 2 * lambda) / INR N in
-  is_derive (fun x => partial (fun w => J w r_l) i (put r_w j x)) (r_w j) (if Nat.eqb i j then same else 0) /\
-  is_derive (fun x => partial (fun w => J w (put r_l j x)) i r_w) (r_l j) (if Nat.eqb i j then mixed else 0) /\
-  is_derive (fun x => partial (fun l => J (put r_w j x) l) i r_l) (r_w j) (if Nat.eqb i j then mixed else 0) /\
-  is_derive (fun x => partial (fun l => J r_w l) i (put r_l j x)) (r_l j) (if Nat.eqb i j then same else 0).
+  is_derive (fun x => partial (fun w => J w r_l) i (put r_w j x)) (r_w j)
+    (if Nat.eqb i j then same else 0) /\
+  is_derive (fun x => partial (fun w => J w (put r_l j x)) i r_w) (r_l j)
+    (if Nat.eqb i j then mixed else 0) /\
+  is_derive (fun x => partial (fun l => J (put r_w j x) l) i r_l) (r_w j)
+    (if Nat.eqb i j then mixed else 0) /\
+  is_derive (fun x => partial (fun l => J r_w l) i (put r_l j x)) (r_l j)
+    (if Nat.eqb i j then same else 0).
 (* end: T2_hessian *)
 Proof.
   intros Hi Hj J z h same mixed. unfold same, mixed, h, z, J. fold (curvature (r_w i - r_l i - m i)).
@@ -115,7 +119,8 @@ Qed.
 (* h is positive and at most 1/4, which it is at z = 0 only. *)
 (* begin: T2_curvature *)
 Theorem T2_curvature (z : R) :
-  0 < sigmoid z * sigmoid (- z) <= 1 / 4 /\ (sigmoid z * sigmoid (- z) = 1 / 4 <-> z = 0).
+  0 < sigmoid z * sigmoid (- z) <= 1 / 4 /\
+  (sigmoid z * sigmoid (- z) = 1 / 4 <-> z = 0).
 (* end: T2_curvature *)
 Proof.
   split; [split; [apply curvature_pos|apply curvature_le]|]. split; [|intros ->; rewrite Ropp_0, sigmoid_0; field].

@@ -16,8 +16,10 @@ Qed.
    along any change e of the s that of L. *)
 (* begin: T3_forces *)
 Theorem T3_forces (N : nat) (eps : R) (m r_w r_l e : nat -> R) :
-  is_derive (fun t => penalty N (fun i => r_w i + t * e i) (fun i => r_l i - t * e i)) 0 0 /\
-  is_derive (fun t => loss N eps m (fun i => r_w i + t * e i) (fun i => r_l i + t * e i)) 0 0.
+  is_derive (fun t =>
+    penalty N (fun i => r_w i + t * e i) (fun i => r_l i - t * e i)) 0 0 /\
+  is_derive (fun t =>
+    loss N eps m (fun i => r_w i + t * e i) (fun i => r_l i + t * e i)) 0 0.
 (* end: T3_forces *)
 Proof.
   split.
@@ -31,8 +33,10 @@ Qed.
 (* begin: T3_orthogonal *)
 Theorem T3_orthogonal (N : nat) (eps : R) (m r_w r_l : nat -> R) :
   let product := fun i =>
-    partial (fun w => loss N eps m w r_l) i r_w * partial (fun w => penalty N w r_l) i r_w +
-    partial (fun l => loss N eps m r_w l) i r_l * partial (fun l => penalty N r_w l) i r_l in
+    partial (fun w => loss N eps m w r_l) i r_w
+      * partial (fun w => penalty N w r_l) i r_w +
+    partial (fun l => loss N eps m r_w l) i r_l
+      * partial (fun l => penalty N r_w l) i r_l in
   (forall i, (i < N)%nat -> product i = 0) /\ sum N product = 0.
 (* end: T3_orthogonal *)
 Proof.

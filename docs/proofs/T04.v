@@ -31,7 +31,8 @@ Qed.
 (* begin: T4_no_force *)
 Theorem T4_no_force (N : nat) (P : (nat -> R) -> (nat -> R) -> R) :
   (forall r_w r_l r_w' r_l',
-    (forall i, (i < N)%nat -> r_w i = r_w' i /\ r_l i = r_l' i) -> P r_w r_l = P r_w' r_l') ->
+    (forall i, (i < N)%nat -> r_w i = r_w' i /\ r_l i = r_l' i) ->
+    P r_w r_l = P r_w' r_l') ->
   (forall r_w r_l i, (i < N)%nat ->
     is_derive (fun t => P (put r_w i (r_w i + t)) (put r_l i (r_l i - t))) 0 0) ->
   forall r_w r_l r_w' r_l',
@@ -66,7 +67,8 @@ Qed.
 (* ---- K responses ---- *)
 
 (* begin: K_responses *)
-(* the quadratic form with coefficients A, and the scores r with those of responses i and j exchanged *)
+(* the quadratic form with coefficients A, and the scores r with those of the responses
+   i and j exchanged *)
 Definition form (K : nat) (A : nat -> nat -> R) (r : nat -> R) : R :=
   sum K (fun j => sum K (fun k => A j k * r j * r k)).
 
@@ -112,7 +114,8 @@ Proof. intros Hi Hj. unfold exchange, unit. cases. Qed.
 (* The quadratic forms in K scores that no exchange of two responses changes are a sum r_k^2 + b (sum r_k)^2. *)
 (* begin: T4_K_responses *)
 Theorem T4_K_responses (K : nat) (A : nat -> nat -> R) :
-  (forall i j r, (i < K)%nat -> (j < K)%nat -> form K A (exchange i j r) = form K A r) ->
+  (forall i j r, (i < K)%nat -> (j < K)%nat ->
+    form K A (exchange i j r) = form K A r) ->
   exists a b, forall r, form K A r = a * sum K (fun k => r k ^ 2) + b * sum K r ^ 2.
 (* end: T4_K_responses *)
 Proof.

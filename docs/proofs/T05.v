@@ -3,7 +3,8 @@ From Refrm Require Import Common.
 
 (* The scores are the parameters, and both lists follow minus the gradient of J from time 0 on. *)
 (* begin: flow *)
-Definition flow (N : nat) (lambda eps : R) (m : nat -> R) (r_w r_l : R -> nat -> R) : Prop :=
+Definition flow (N : nat) (lambda eps : R) (m : nat -> R) (r_w r_l : R -> nat -> R)
+    : Prop :=
   let J := objective N lambda eps m in
   forall t i, 0 <= t -> (i < N)%nat ->
   is_derive (fun t => r_w t i) t (- partial (fun w => J w (r_l t)) i (r_w t)) /\
@@ -12,7 +13,8 @@ Definition flow (N : nat) (lambda eps : R) (m : nat -> R) (r_w r_l : R -> nat ->
 
 (* The Wright omega function is the solution of omega + log omega = x. *)
 (* begin: wright *)
-Definition wright (omega : R -> R) : Prop := forall x, 0 < omega x /\ omega x + ln (omega x) = x.
+Definition wright (omega : R -> R) : Prop :=
+  forall x, 0 < omega x /\ omega x + ln (omega x) = x.
 (* end: wright *)
 
 Lemma flow_sum N lambda eps m r_w r_l t i : flow N lambda eps m r_w r_l -> 0 <= t -> (i < N)%nat ->
@@ -72,7 +74,8 @@ Qed.
 (* Every flow without smoothing has z(t) = log omega(c) = c - omega(c), c = z(0) + exp z(0) + 2 t / N, whatever lambda
    is; z = d - m, so without margins this is d. *)
 (* begin: T5_margin *)
-Theorem T5_margin (N : nat) (lambda : R) (m : nat -> R) (r_w r_l : R -> nat -> R) (omega : R -> R) :
+Theorem T5_margin (N : nat) (lambda : R) (m : nat -> R) (r_w r_l : R -> nat -> R)
+    (omega : R -> R) :
   wright omega -> flow N lambda 0 m r_w r_l -> forall t i, 0 <= t -> (i < N)%nat ->
   let z := fun t => r_w t i - r_l t i - m i in
   let c := z 0 + exp (z 0) + 2 * t / INR N in
@@ -95,7 +98,8 @@ Qed.
 (* There is an omega function, and only one. *)
 (* begin: T5_omega *)
 Theorem T5_omega :
-  exists omega, wright omega /\ forall omega', wright omega' -> forall x, omega' x = omega x.
+  exists omega, wright omega /\
+  forall omega', wright omega' -> forall x, omega' x = omega x.
 (* end: T5_omega *)
 Proof.
   assert (S : forall x, {u : R | u + exp u = x}).
@@ -209,14 +213,16 @@ Qed.
 (* Gradient descent: each step of length eta multiplies every s by 1 - 4 eta lambda / N, and moves z by
    (2 eta / N) sigma(-z), whatever lambda is. *)
 (* begin: T5_steps *)
-Theorem T5_steps (N : nat) (lambda eps eta : R) (m : nat -> R) (r_w r_l : nat -> nat -> R) :
+Theorem T5_steps (N : nat) (lambda eps eta : R) (m : nat -> R)
+    (r_w r_l : nat -> nat -> R) :
   let J := objective N lambda eps m in
   (forall k i, (i < N)%nat ->
     r_w (S k) i = r_w k i - eta * partial (fun w => J w (r_l k)) i (r_w k) /\
     r_l (S k) i = r_l k i - eta * partial (fun l => J (r_w k) l) i (r_l k)) ->
   forall k i, (i < N)%nat ->
   let z := fun k => r_w k i - r_l k i - m i in
-  r_w k i + r_l k i = (1 - 4 * eta * lambda / INR N) ^ k * (r_w 0%nat i + r_l 0%nat i) /\
+  r_w k i + r_l k i
+    = (1 - 4 * eta * lambda / INR N) ^ k * (r_w 0%nat i + r_l 0%nat i) /\
   (eps = 0 -> z (S k) = z k + 2 * eta / INR N * sigmoid (- z k)).
 (* end: T5_steps *)
 Proof.

@@ -3,22 +3,26 @@ From Refrm Require Import Common T05.
 
 (* The weights of a linear model follow minus the gradient of the loss L (lambda = 0). *)
 (* begin: weights_flow *)
-Definition weights_flow (N p : nat) (eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : R -> nat -> R) :=
+Definition weights_flow (N p : nat) (eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
+    (theta : R -> nat -> R) :=
   let L := linear N 0 eps m p x_w x_l in
-  forall t k, 0 <= t -> (k < p)%nat -> is_derive (fun t => theta t k) t (- partial L k (theta t)).
+  forall t k, 0 <= t -> (k < p)%nat ->
+  is_derive (fun t => theta t k) t (- partial L k (theta t)).
 (* end: weights_flow *)
 
 (* Then the mean of s moves at (2/N) sum_i p_i phi_bar . (x_w_i - x_l_i), p = sigma(-(d - m)) - eps, phi_bar the mean of
    all 2 N feature vectors. (The mean score is half of the mean of s.) *)
 (* begin: T6_drift *)
-Theorem T6_drift (N p : nat) (eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : R -> nat -> R) (t : R) :
+Theorem T6_drift (N p : nat) (eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
+    (theta : R -> nat -> R) (t : R) :
   (0 < N)%nat -> weights_flow N p eps m x_w x_l theta -> 0 <= t ->
   let r_w := fun t i => score p (theta t) (x_w i) in
   let r_l := fun t i => score p (theta t) (x_l i) in
   let phi_bar := fun k => sum N (fun i => x_w i k + x_l i k) / (2 * INR N) in
   is_derive (fun t => mean N (fun i => r_w t i + r_l t i)) t
     (2 / INR N * sum N (fun i =>
-      (sigmoid (- (r_w t i - r_l t i - m i)) - eps) * sum p (fun k => phi_bar k * (x_w i k - x_l i k)))).
+      (sigmoid (- (r_w t i - r_l t i - m i)) - eps)
+        * sum p (fun k => phi_bar k * (x_w i k - x_l i k)))).
 (* end: T6_drift *)
 Proof.
   intros HN F Ht r_w r_l phi_bar.
@@ -52,7 +56,8 @@ Qed.
 Theorem T6_example :
   let x_w := fun (i k : nat) => 2 in
   let x_l := fun (i k : nat) => 1 in
-  let s := fun (theta : nat -> R) (i : nat) => score 1 theta (x_w i) + score 1 theta (x_l i) in
+  let s := fun (theta : nat -> R) (i : nat) =>
+    score 1 theta (x_w i) + score 1 theta (x_l i) in
   (exists theta, weights_flow 1 1 0 no_margin x_w x_l theta) /\
   (forall theta, weights_flow 1 1 0 no_margin x_w x_l theta -> forall t, 0 <= t ->
     exists rate, 0 < rate /\ is_derive (fun t => mean 1 (s (theta t))) t rate).

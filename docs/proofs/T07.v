@@ -60,11 +60,13 @@ Qed.
    |D v|^2 <= A |v|^2 and |S v|^2 <= B |v|^2 for all v. A gradient step of length eta lowers J by at least
    eta (1 - eta beta/2) |grad J|^2, with margins and smoothing too. *)
 (* begin: T7_descent *)
-Theorem T7_descent (N p : nat) (lambda eps A B eta : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
-    (theta : nat -> R) :
+Theorem T7_descent (N p : nat) (lambda eps A B eta : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
-  (forall v, sum N (fun i => (score p v (x_w i) - score p v (x_l i)) ^ 2) <= A * sum p (fun k => v k ^ 2)) ->
-  (forall v, sum N (fun i => (score p v (x_w i) + score p v (x_l i)) ^ 2) <= B * sum p (fun k => v k ^ 2)) ->
+  (forall v, sum N (fun i => (score p v (x_w i) - score p v (x_l i)) ^ 2)
+    <= A * sum p (fun k => v k ^ 2)) ->
+  (forall v, sum N (fun i => (score p v (x_w i) + score p v (x_l i)) ^ 2)
+    <= B * sum p (fun k => v k ^ 2)) ->
   let beta := A / (4 * INR N) + 2 * lambda * B / INR N in
   let J := linear N lambda eps m p x_w x_l in
   0 <= eta ->
@@ -123,18 +125,22 @@ Qed.
 (* So with eta <= 1/beta every step lowers J by at least eta/2 |grad J|^2, and the bound of T7 holds at all iterates of
    gradient descent with J0 = J(theta 0). *)
 (* begin: T7_along_the_way *)
-Theorem T7_along_the_way (N p : nat) (lambda eps A B eta : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
-    (theta : nat -> nat -> R) :
+Theorem T7_along_the_way (N p : nat) (lambda eps A B eta : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> nat -> R) :
   (0 < N)%nat -> 0 < lambda -> 0 <= eps <= 1 ->
-  (forall v, sum N (fun i => (score p v (x_w i) - score p v (x_l i)) ^ 2) <= A * sum p (fun k => v k ^ 2)) ->
-  (forall v, sum N (fun i => (score p v (x_w i) + score p v (x_l i)) ^ 2) <= B * sum p (fun k => v k ^ 2)) ->
+  (forall v, sum N (fun i => (score p v (x_w i) - score p v (x_l i)) ^ 2)
+    <= A * sum p (fun k => v k ^ 2)) ->
+  (forall v, sum N (fun i => (score p v (x_w i) + score p v (x_l i)) ^ 2)
+    <= B * sum p (fun k => v k ^ 2)) ->
   let beta := A / (4 * INR N) + 2 * lambda * B / INR N in
   let J := linear N lambda eps m p x_w x_l in
   0 <= eta -> eta * beta <= 1 ->
   (forall n k, theta (S n) k = theta n k - eta * partial J k (theta n)) ->
-  forall n, J (theta (S n)) <= J (theta n) - eta / 2 * sum p (fun k => partial J k (theta n) ^ 2) /\
+  forall n,
+  J (theta (S n)) <= J (theta n) - eta / 2 * sum p (fun k => partial J k (theta n) ^ 2) /\
   J (theta n) <= J (theta 0%nat) /\
-  mean N (fun i => (score p (theta n) (x_w i) + score p (theta n) (x_l i)) ^ 2) <= J (theta 0%nat) / lambda.
+  mean N (fun i => (score p (theta n) (x_w i) + score p (theta n) (x_l i)) ^ 2)
+    <= J (theta 0%nat) / lambda.
 (* end: T7_along_the_way *)
 Proof.
   intros HN Hl Heps HA HB beta J He Hb H n.
@@ -178,7 +184,8 @@ Qed.
 (* Such A and B exist: the sums of the squares of all entries do. *)
 (* begin: T7_norms_exist *)
 Theorem T7_norms_exist (N p : nat) (x : nat -> nat -> R) (v : nat -> R) :
-  sum N (fun i => score p v (x i) ^ 2) <= sum N (fun i => sum p (fun k => x i k ^ 2)) * sum p (fun k => v k ^ 2).
+  sum N (fun i => score p v (x i) ^ 2)
+    <= sum N (fun i => sum p (fun k => x i k ^ 2)) * sum p (fun k => v k ^ 2).
 (* end: T7_norms_exist *)
 Proof.
   rewrite <- sum_scal_r. apply sum_le. intros i _. apply cauchy_schwarz.

@@ -46,12 +46,14 @@ Qed.
 
 (* Everywhere, at rest or not: 2 lambda mean s^2 = mean d (sigma(m - d) - eps) + theta . grad J, for a linear head. *)
 (* begin: T8_identity *)
-Theorem T8_identity (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+Theorem T8_identity (N p : nat) (lambda eps : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
   let J := linear N lambda eps m p x_w x_l in
   let d := fun i => score p theta (x_w i) - score p theta (x_l i) in
   let s := fun i => score p theta (x_w i) + score p theta (x_l i) in
   2 * lambda * mean N (fun i => s i ^ 2)
-  = mean N (fun i => d i * (sigmoid (m i - d i) - eps)) + sum p (fun k => theta k * partial J k theta).
+  = mean N (fun i => d i * (sigmoid (m i - d i) - eps))
+    + sum p (fun k => theta k * partial J k theta).
 (* end: T8_identity *)
 Proof.
   intros J d s.
@@ -95,9 +97,11 @@ Qed.
 
 (* Weight decay lowers the bound: by 2 mu |theta|^2 / (2 lambda). *)
 (* begin: T8_weight_decay *)
-Theorem T8_weight_decay (N p : nat) (lambda mu c : R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+Theorem T8_weight_decay (N p : nat) (lambda mu c : R) (x_w x_l : nat -> nat -> R)
+    (theta : nat -> R) :
   (0 < N)%nat -> 0 < lambda -> c * exp c = exp (-1) ->
-  let J := fun theta => linear N lambda 0 no_margin p x_w x_l theta + mu * sum p (fun k => theta k ^ 2) in
+  let J := fun theta => linear N lambda 0 no_margin p x_w x_l theta
+    + mu * sum p (fun k => theta k ^ 2) in
   (forall k, (k < p)%nat -> is_derive (fun t => J (put theta k t)) (theta k) 0) ->
   mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2)
   <= (c - 2 * mu * sum p (fun k => theta k ^ 2)) / (2 * lambda).
@@ -135,11 +139,14 @@ Qed.
    mean s^2 <= W(1/e) / (2 lambda), whatever the number of pairs and of weights and whatever the features are.
    The head stands on anything: x_w i and x_l i are then the features that it is given. *)
 (* begin: T8_universal_bound *)
-Theorem T8_universal_bound (N p : nat) (lambda mu c : R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+Theorem T8_universal_bound (N p : nat) (lambda mu c : R) (x_w x_l : nat -> nat -> R)
+    (theta : nat -> R) :
   (0 < N)%nat -> 0 < lambda -> 0 <= mu -> c * exp c = exp (-1) ->
-  let J := fun theta => linear N lambda 0 no_margin p x_w x_l theta + mu * sum p (fun k => theta k ^ 2) in
+  let J := fun theta => linear N lambda 0 no_margin p x_w x_l theta
+    + mu * sum p (fun k => theta k ^ 2) in
   (forall k, (k < p)%nat -> is_derive (fun t => J (put theta k t)) (theta k) 0) ->
-  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2) <= c / (2 * lambda).
+  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2)
+    <= c / (2 * lambda).
 (* end: T8_universal_bound *)
 Proof.
   intros HN Hl Hmu E J H. rewrite <- (mean_const N c HN). apply (bound N p lambda mu 0 no_margin); try easy.
@@ -149,11 +156,15 @@ Qed.
 
 (* The same with a margin m: W(e^(m-1)) in place of W(1/e). With one margin for each pair it is the mean of these. *)
 (* begin: T8_margin *)
-Theorem T8_margin (N p : nat) (lambda mu : R) (m c : nat -> R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
-  (0 < N)%nat -> 0 < lambda -> 0 <= mu -> (forall i, (i < N)%nat -> c i * exp (c i) = exp (m i - 1)) ->
-  let J := fun theta => linear N lambda 0 m p x_w x_l theta + mu * sum p (fun k => theta k ^ 2) in
+Theorem T8_margin (N p : nat) (lambda mu : R) (m c : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+  (0 < N)%nat -> 0 < lambda -> 0 <= mu ->
+  (forall i, (i < N)%nat -> c i * exp (c i) = exp (m i - 1)) ->
+  let J := fun theta => linear N lambda 0 m p x_w x_l theta
+    + mu * sum p (fun k => theta k ^ 2) in
   (forall k, (k < p)%nat -> is_derive (fun t => J (put theta k t)) (theta k) 0) ->
-  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2) <= mean N c / (2 * lambda).
+  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2)
+    <= mean N c / (2 * lambda).
 (* end: T8_margin *)
 Proof.
   intros HN Hl Hmu E J H. apply (bound N p lambda mu 0 m); try easy.
@@ -163,12 +174,15 @@ Qed.
 
 (* The same with smoothed labels and margins >= 0: smoothing does not raise the bound. *)
 (* begin: T8_smoothing *)
-Theorem T8_smoothing (N p : nat) (lambda mu eps : R) (m c : nat -> R) (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+Theorem T8_smoothing (N p : nat) (lambda mu eps : R) (m c : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
   (0 < N)%nat -> 0 < lambda -> 0 <= mu -> 0 <= eps <= 1 / 2 ->
   (forall i, (i < N)%nat -> 0 <= m i /\ c i * exp (c i) = exp (m i - 1)) ->
-  let J := fun theta => linear N lambda eps m p x_w x_l theta + mu * sum p (fun k => theta k ^ 2) in
+  let J := fun theta => linear N lambda eps m p x_w x_l theta
+    + mu * sum p (fun k => theta k ^ 2) in
   (forall k, (k < p)%nat -> is_derive (fun t => J (put theta k t)) (theta k) 0) ->
-  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2) <= mean N c / (2 * lambda).
+  mean N (fun i => (score p theta (x_w i) + score p theta (x_l i)) ^ 2)
+    <= mean N c / (2 * lambda).
 (* end: T8_smoothing *)
 Proof.
   intros HN Hl Hmu He E J H. apply (bound N p lambda mu eps m); try easy.
@@ -183,7 +197,9 @@ Qed.
 (* begin: T8_scaling *)
 Theorem T8_scaling (N : nat) (lambda c slope_at_1 : R) (r_w r_l : nat -> R) :
   (0 < N)%nat -> 0 < lambda -> c * exp c = exp (-1) ->
-  is_derive (fun t => objective N lambda 0 no_margin (fun i => t * r_w i) (fun i => t * r_l i)) 1 slope_at_1 ->
+  is_derive (fun t =>
+    objective N lambda 0 no_margin (fun i => t * r_w i) (fun i => t * r_l i))
+    1 slope_at_1 ->
   slope_at_1 <= 0 ->
   mean N (fun i => (r_w i + r_l i) ^ 2) <= c / (2 * lambda).
 (* end: T8_scaling *)
@@ -209,8 +225,10 @@ Qed.
 Theorem T8_attained (N : nat) (lambda : R) (m c : nat -> R) :
   0 < lambda -> (forall i, c i * exp (c i) = exp (m i - 1)) ->
   exists (x_w x_l : nat -> nat -> R) (theta : nat -> R),
-  (forall k, (k < 1)%nat -> is_derive (fun t => linear N lambda 0 m 1 x_w x_l (put theta k t)) (theta k) 0) /\
-  mean N (fun i => (score 1 theta (x_w i) + score 1 theta (x_l i)) ^ 2) = mean N c / (2 * lambda) /\
+  (forall k, (k < 1)%nat ->
+    is_derive (fun t => linear N lambda 0 m 1 x_w x_l (put theta k t)) (theta k) 0) /\
+  mean N (fun i => (score 1 theta (x_w i) + score 1 theta (x_l i)) ^ 2)
+    = mean N c / (2 * lambda) /\
   (forall i, score 1 theta (x_w i) - score 1 theta (x_l i) = 1 + c i).
 (* end: T8_attained *)
 Proof.
@@ -240,7 +258,8 @@ Qed.
 (* begin: T8_bias *)
 Theorem T8_bias (N : nat) (lambda eps b : R) (m r_w r_l : nat -> R) :
   0 < lambda ->
-  is_derive (fun b => objective N lambda eps m (fun i => r_w i + b) (fun i => r_l i + b)) b 0 ->
+  is_derive (fun b =>
+    objective N lambda eps m (fun i => r_w i + b) (fun i => r_l i + b)) b 0 ->
   mean N (fun i => (r_w i + b) + (r_l i + b)) = 0.
 (* end: T8_bias *)
 Proof.

@@ -4,21 +4,25 @@ From Refrm Require Import Common.
 
 (* begin: rows *)
 (* D v and S v of pair i, D = X_w - X_l, S = X_w + X_l *)
-Definition Dv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) := score p v (x_w i) - score p v (x_l i).
-Definition Sv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) := score p v (x_w i) + score p v (x_l i).
+Definition Dv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) :=
+  score p v (x_w i) - score p v (x_l i).
+Definition Sv (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) (i : nat) :=
+  score p v (x_w i) + score p v (x_l i).
 (* end: rows *)
 
 (* begin: unseen *)
 (* v is in the kernel of D and, where lambda > 0, in that of S *)
-Definition unseen (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) : Prop :=
+Definition unseen (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R)
+    (v : nat -> R) : Prop :=
   forall i, (i < N)%nat -> Dv p x_w x_l v i = 0 /\ (0 < lambda -> Sv p x_w x_l v i = 0).
 (* end: unseen *)
 
 (* the second derivative of J in weights k and n *)
 (* begin: hessian *)
-Definition hessian (N : nat) (lambda : R) (m : nat -> R) (p : nat) (x_w x_l : nat -> nat -> R)
-    (theta : nat -> R) (k n : nat) : R :=
-  let h := fun i => sigmoid (Dv p x_w x_l theta i - m i) * sigmoid (- (Dv p x_w x_l theta i - m i)) in
+Definition hessian (N : nat) (lambda : R) (m : nat -> R) (p : nat)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) (k n : nat) : R :=
+  let z := fun i => Dv p x_w x_l theta i - m i in
+  let h := fun i => sigmoid (z i) * sigmoid (- z i) in
   mean N (fun i => (x_w i k - x_l i k) * h i * (x_w i n - x_l i n))
   + 2 * lambda * mean N (fun i => (x_w i k + x_l i k) * (x_w i n + x_l i n)).
 (* end: hessian *)
@@ -33,11 +37,12 @@ Proof. intros Hw Hl. derive. ring. Qed.
 
 (* The Hessian of J is (1/N) D' diag(h) D + (2 lambda/N) S' S, h = sigma(z) sigma(-z), with smoothing too. *)
 (* begin: T9_hessian *)
-Theorem T9_hessian (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta : nat -> R)
-    (k n : nat) :
+Theorem T9_hessian (N p : nat) (lambda eps : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) (k n : nat) :
   (k < p)%nat -> (n < p)%nat ->
   let J := linear N lambda eps m p x_w x_l in
-  is_derive (fun t => partial J k (put theta n t)) (theta n) (hessian N lambda m p x_w x_l theta k n).
+  is_derive (fun t => partial J k (put theta n t)) (theta n)
+    (hessian N lambda m p x_w x_l theta k n).
 (* end: T9_hessian *)
 Proof.
   intros Hk Hn J.
@@ -97,9 +102,11 @@ Qed.
 (* It is positive semi-definite: v' H v >= 0 for every v. And v' H v = 0 for the v that are unseen, and only
    for those. *)
 (* begin: T9_semidefinite *)
-Theorem T9_semidefinite (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (theta v : nat -> R) :
+Theorem T9_semidefinite (N p : nat) (lambda : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta v : nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
-  let vHv := sum p (fun k => sum p (fun n => v k * hessian N lambda m p x_w x_l theta k n * v n)) in
+  let vHv := sum p
+    (fun k => sum p (fun n => v k * hessian N lambda m p x_w x_l theta k n * v n)) in
   0 <= vHv /\
   (vHv = 0 <-> unseen N lambda p x_w x_l v).
 (* end: T9_semidefinite *)
@@ -246,7 +253,8 @@ Qed.
 
 (* J is strictly convex iff 0 is the only v that is unseen. *)
 (* begin: T9_strictly_convex *)
-Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
   strictly_convex p (linear N lambda eps m p x_w x_l) <->
   (forall v, unseen N lambda p x_w x_l v ->
@@ -279,10 +287,12 @@ Qed.
 
 (* With lambda > 0 that is: the stacked matrix [X_w; X_l] has full column rank. *)
 (* begin: T9_full_column_rank *)
-Theorem T9_full_column_rank (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+Theorem T9_full_column_rank (N p : nat) (lambda eps : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) :
   (0 < N)%nat -> 0 < lambda ->
   strictly_convex p (linear N lambda eps m p x_w x_l) <->
-  (forall v, (forall i, (i < N)%nat -> score p v (x_w i) = 0 /\ score p v (x_l i) = 0) ->
+  (forall v,
+    (forall i, (i < N)%nat -> score p v (x_w i) = 0 /\ score p v (x_l i) = 0) ->
     forall k, (k < p)%nat -> v k = 0).
 (* end: T9_full_column_rank *)
 Proof.
@@ -295,12 +305,15 @@ Qed.
 (* A change v of the weights changes J nowhere iff it is unseen; and from one minimiser the unseen changes lead to all
    others. *)
 (* begin: T9_unseen *)
-Theorem T9_unseen (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+Theorem T9_unseen (N p : nat) (lambda eps : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
   let J := linear N lambda eps m p x_w x_l in
-  (forall v, (forall theta, J (fun k => theta k + v k) = J theta) <-> unseen N lambda p x_w x_l v) /\
+  (forall v, (forall theta, J (fun k => theta k + v k) = J theta) <->
+    unseen N lambda p x_w x_l v) /\
   (forall theta theta', (forall t, J theta <= J t) ->
-    (forall t, J theta' <= J t) <-> unseen N lambda p x_w x_l (fun k => theta k - theta' k)).
+    (forall t, J theta' <= J t) <->
+    unseen N lambda p x_w x_l (fun k => theta k - theta' k)).
 (* end: T9_unseen *)
 Proof.
   intros HN Hl J. split.
@@ -343,7 +356,8 @@ Qed.
 
 (* A direction v along which no d falls, one rises and (where lambda > 0) no s moves *)
 (* begin: endless *)
-Definition endless (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R) (v : nat -> R) : Prop :=
+Definition endless (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R)
+    (v : nat -> R) : Prop :=
   (forall i, (i < N)%nat -> 0 <= Dv p x_w x_l v i) /\
   (exists i, (i < N)%nat /\ Dv p x_w x_l v i <> 0) /\
   (0 < lambda -> forall i, (i < N)%nat -> Sv p x_w x_l v i = 0).
@@ -351,10 +365,12 @@ Definition endless (N : nat) (lambda : R) (p : nat) (x_w x_l : nat -> nat -> R) 
 
 (* Along it J falls for ever, from everywhere: there is no minimiser. *)
 (* begin: T9_endless *)
-Theorem T9_endless (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) (v : nat -> R) :
+Theorem T9_endless (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
+    (v : nat -> R) :
   0 <= lambda -> endless N lambda p x_w x_l v ->
   let J := linear N lambda 0 m p x_w x_l in
-  forall theta t t', t < t' -> J (fun k => theta k + t' * v k) < J (fun k => theta k + t * v k).
+  forall theta t t', t < t' ->
+  J (fun k => theta k + t' * v k) < J (fun k => theta k + t * v k).
 (* end: T9_endless *)
 Proof.
   intros Hl (HD & (i & Hi & Hne) & HS) J theta t t' Ht. unfold J, linear, objective.
@@ -382,11 +398,13 @@ Qed.
 
 (* A gradient may prove that there is no such v: if there are y, positive in every entry, and w with D' y + S' w = 0. *)
 (* begin: T9_certificate *)
-Theorem T9_certificate (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R) (y w : nat -> R) :
+Theorem T9_certificate (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R)
+    (y w : nat -> R) :
   0 < lambda ->
   (forall i, (i < N)%nat -> 0 < y i) ->
   (forall k, (k < p)%nat ->
-    sum N (fun i => (x_w i k - x_l i k) * y i) + sum N (fun i => (x_w i k + x_l i k) * w i) = 0) ->
+    sum N (fun i => (x_w i k - x_l i k) * y i)
+      + sum N (fun i => (x_w i k + x_l i k) * w i) = 0) ->
   ~ exists v, endless N lambda p x_w x_l v.
 (* end: T9_certificate *)
 Proof.
@@ -411,16 +429,19 @@ Qed.
    On such data the penalty is 0 at all weights, J has no minimiser whatever lambda is, it comes as near to 0 as one
    likes along v, and to come near 0 every margin d_i must pass every number M. *)
 (* begin: T9_diverges *)
-Theorem T9_diverges (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R) (v : nat -> R) :
+Theorem T9_diverges (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R)
+    (v : nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
   (forall i k, x_l i k = - x_w i k) ->
   (forall i, (i < N)%nat -> score p v (x_w i) > score p v (x_l i)) ->
   let J := linear N lambda 0 no_margin p x_w x_l in
-  (forall theta, penalty N (fun i => score p theta (x_w i)) (fun i => score p theta (x_l i)) = 0) /\
+  (forall theta,
+    penalty N (fun i => score p theta (x_w i)) (fun i => score p theta (x_l i)) = 0) /\
   (forall theta, exists theta', J theta' < J theta) /\
   (forall e, 0 < e -> exists t, J (fun k => t * v k) < e) /\
   (forall M, exists e, 0 < e /\
-    forall theta, J theta < e -> forall i, (i < N)%nat -> score p theta (x_w i) - score p theta (x_l i) > M).
+    forall theta, J theta < e -> forall i, (i < N)%nat ->
+    score p theta (x_w i) - score p theta (x_l i) > M).
 (* end: T9_diverges *)
 Proof.
   intros HN Hl Anti Sep J.
@@ -498,8 +519,10 @@ Theorem T9_items (N p : nat) (a b : nat -> nat) (v : nat -> R) :
   (forall i, (i < N)%nat -> (a i < p)%nat /\ (b i < p)%nat) ->
   let D := Dv p (one_hot a) (one_hot b) v in
   let S := Sv p (one_hot a) (one_hot b) v in
-  ((forall i, (i < N)%nat -> D i = 0) <-> (forall x y, connected N a b x y -> v x = v y)) /\
-  ((forall i, (i < N)%nat -> D i = 0 /\ S i = 0) <-> (forall i, (i < N)%nat -> v (a i) = 0 /\ v (b i) = 0)).
+  ((forall i, (i < N)%nat -> D i = 0) <->
+    (forall x y, connected N a b x y -> v x = v y)) /\
+  ((forall i, (i < N)%nat -> D i = 0 /\ S i = 0) <->
+    (forall i, (i < N)%nat -> v (a i) = 0 /\ v (b i) = 0)).
 (* end: T9_items *)
 Proof.
   intros Hp D S.
@@ -521,7 +544,8 @@ Qed.
 (* begin: T9_bipartite *)
 Theorem T9_bipartite (N p : nat) (a b : nat -> nat) (x : nat) :
   (forall i, (i < N)%nat -> (a i < p)%nat /\ (b i < p)%nat) ->
-  (exists v, v x <> 0 /\ forall i, (i < N)%nat -> Sv p (one_hot a) (one_hot b) v i = 0) <->
+  (exists v, v x <> 0 /\
+    forall i, (i < N)%nat -> Sv p (one_hot a) (one_hot b) v i = 0) <->
   (exists colour : nat -> bool,
     forall i, (i < N)%nat -> connected N a b x (a i) -> colour (a i) <> colour (b i)).
 (* end: T9_bipartite *)

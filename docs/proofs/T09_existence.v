@@ -443,10 +443,12 @@ Qed.
 
 (* A minimiser exists iff no v has D v >= 0, D v <> 0 and (lambda > 0 implies S v = 0). *)
 (* begin: T9_existence *)
-Theorem T9_existence (N p : nat) (lambda : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+Theorem T9_existence (N p : nat) (lambda : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) :
   (0 < N)%nat -> 0 <= lambda ->
   let J := linear N lambda 0 m p x_w x_l in
-  (exists theta, forall theta', J theta <= J theta') <-> ~ (exists v, endless N lambda p x_w x_l v).
+  (exists theta, forall theta', J theta <= J theta') <->
+  ~ (exists v, endless N lambda p x_w x_l v).
 (* end: T9_existence *)
 Proof.
   intros HN Hl J. split; [|intros H; apply minimiser; try easy; lra].
@@ -461,7 +463,8 @@ Qed.
 
 (* With smoothed labels a minimiser always exists. *)
 (* begin: T9_existence_smoothed *)
-Theorem T9_existence_smoothed (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R) :
+Theorem T9_existence_smoothed (N p : nat) (lambda eps : R) (m : nat -> R)
+    (x_w x_l : nat -> nat -> R) :
   (0 < N)%nat -> 0 <= lambda -> 0 < eps < 1 ->
   let J := linear N lambda eps m p x_w x_l in
   exists theta, forall theta', J theta <= J theta'.

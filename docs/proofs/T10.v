@@ -19,10 +19,12 @@ Qed.
 (* With -lambda mean s^2 in place of +lambda mean s^2, J falls below every number as soon as some s can move: whatever
    the changes dr_w, dr_l of the scores are, if they change one s_i then J is unbounded below along them. *)
 (* begin: T10_unbounded *)
-Theorem T10_unbounded (N : nat) (lambda eps : R) (m r_w r_l dr_w dr_l : nat -> R) (i : nat) :
+Theorem T10_unbounded (N : nat) (lambda eps : R) (m r_w r_l dr_w dr_l : nat -> R)
+    (i : nat) :
   0 < lambda -> 0 <= eps <= 1 -> (i < N)%nat -> dr_w i + dr_l i <> 0 ->
   forall M, exists t,
-  objective N (- lambda) eps m (fun i => r_w i + t * dr_w i) (fun i => r_l i + t * dr_l i) < M.
+  objective N (- lambda) eps m (fun i => r_w i + t * dr_w i)
+    (fun i => r_l i + t * dr_l i) < M.
 (* end: T10_unbounded *)
 Proof.
   intros Hl He Hi Hne M.
@@ -54,7 +56,8 @@ Qed.
 
 (* Free scores under gradient flow inflate like exp(+4 lambda t / N). (T5_solution shows such a flow.) *)
 (* begin: T10_inflation *)
-Theorem T10_inflation (N : nat) (lambda eps : R) (m : nat -> R) (r_w r_l : R -> nat -> R) :
+Theorem T10_inflation (N : nat) (lambda eps : R) (m : nat -> R)
+    (r_w r_l : R -> nat -> R) :
   flow N (- lambda) eps m r_w r_l -> forall t i, 0 <= t -> (i < N)%nat ->
   r_w t i + r_l t i = (r_w 0 i + r_l 0 i) * exp (4 * lambda * t / INR N).
 (* end: T10_inflation *)
@@ -65,7 +68,8 @@ Qed.
 
 (* And under gradient descent every step multiplies s by 1 + 4 eta lambda / N. *)
 (* begin: T10_steps *)
-Theorem T10_steps (N : nat) (lambda eps eta : R) (m : nat -> R) (r_w r_l : nat -> nat -> R) :
+Theorem T10_steps (N : nat) (lambda eps eta : R) (m : nat -> R)
+    (r_w r_l : nat -> nat -> R) :
   let J := objective N (- lambda) eps m in
   (forall k i, (i < N)%nat ->
     r_w (S k) i = r_w k i - eta * partial (fun w => J w (r_l k)) i (r_w k) /\

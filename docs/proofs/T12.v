@@ -15,7 +15,8 @@ Qed.
 Theorem T12_jensen (N : nat) (s : nat -> R) :
   (0 < N)%nat ->
   mean N s ^ 2 <= mean N (fun i => s i ^ 2) /\
-  (mean N s ^ 2 = mean N (fun i => s i ^ 2) <-> forall i j, (i < N)%nat -> (j < N)%nat -> s i = s j).
+  (mean N s ^ 2 = mean N (fun i => s i ^ 2) <->
+    forall i j, (i < N)%nat -> (j < N)%nat -> s i = s j).
 (* end: T12_jensen *)
 Proof.
   intros HN. split; [now apply mean_square|]. split.
@@ -29,7 +30,8 @@ Proof.
 Qed.
 
 (* begin: batches *)
-(* all ways to choose B of the entries of the list l, in the order of l; `seq 0 N` is the list 0, 1, ..., N - 1 *)
+(* all ways to choose B of the entries of the list l, in the order of l;
+   `seq 0 N` is the list 0, 1, ..., N - 1 *)
 Fixpoint batches (B : nat) (l : list nat) : list (list nat) :=
   match B, l with
   | O, _ => [[]]
@@ -38,9 +40,11 @@ Fixpoint batches (B : nat) (l : list nat) : list (list nat) :=
   end.
 
 (* the mean of f over a list *)
-Definition total {X : Type} (f : X -> R) (l : list X) : R := fold_right (fun x t => f x + t) 0 l.
+Definition total {X : Type} (f : X -> R) (l : list X) : R :=
+  fold_right (fun x t => f x + t) 0 l.
 
-Definition average {X : Type} (f : X -> R) (l : list X) : R := total f l / INR (length l).
+Definition average {X : Type} (f : X -> R) (l : list X) : R :=
+  total f l / INR (length l).
 (* end: batches *)
 
 Lemma total_app {X} (f : X -> R) l l' : total f (l ++ l') = total f l + total f l'.
@@ -253,7 +257,8 @@ Qed.
 (* begin: T12_extremes *)
 Theorem T12_extremes (N : nat) (s : nat -> R) :
   (1 <= N)%nat ->
-  average (fun b => average s b ^ 2) (batches 1 (seq 0 N)) = mean N (fun i => s i ^ 2) /\
+  average (fun b => average s b ^ 2) (batches 1 (seq 0 N))
+    = mean N (fun i => s i ^ 2) /\
   average (fun b => average s b ^ 2) (batches N (seq 0 N)) = mean N s ^ 2.
 (* end: T12_extremes *)
 Proof.
@@ -294,7 +299,8 @@ Qed.
 (* begin: T12_squared_sum *)
 Theorem T12_squared_sum (N B : nat) (s : nat -> R) :
   (1 <= B <= N)%nat ->
-  average (average (fun i => s i ^ 2)) (batches B (seq 0 N)) = mean N (fun i => s i ^ 2).
+  average (average (fun i => s i ^ 2)) (batches B (seq 0 N))
+    = mean N (fun i => s i ^ 2).
 (* end: T12_squared_sum *)
 Proof.
   intros HB. destruct (T12_batches B N) as [In_b _]. set (q := fun i => s i ^ 2).

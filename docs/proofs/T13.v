@@ -10,7 +10,8 @@ Definition representable (p : nat) (x : R) : Prop :=
 
 (* fl x is a number with p bits, and none is nearer to x *)
 Definition rounds_to_nearest (p : nat) (fl : R -> R) : Prop :=
-  forall x, representable p (fl x) /\ forall y, representable p y -> Rabs (fl x - x) <= Rabs (y - x).
+  forall x, representable p (fl x) /\
+  forall y, representable p y -> Rabs (fl x - x) <= Rabs (y - x).
 (* end: formats *)
 
 Lemma two_pos e : 0 < powerRZ 2 e.
@@ -106,7 +107,8 @@ Qed.
 
 (* Such roundings exist for every p. *)
 (* begin: T13_rounding_exists *)
-Theorem T13_rounding_exists (p : nat) : (1 <= p)%nat -> exists fl, rounds_to_nearest p fl.
+Theorem T13_rounding_exists (p : nat) :
+  (1 <= p)%nat -> exists fl, rounds_to_nearest p fl.
 (* end: T13_rounding_exists *)
 Proof.
   intros Hp. exists (round p). intros x. split; [now apply round_representable|].
@@ -203,7 +205,8 @@ Qed.
    that subtracting them adds no error. *)
 (* begin: T13_sterbenz *)
 Theorem T13_sterbenz (p : nat) (fl : R -> R) (x y : R) :
-  rounds_to_nearest p fl -> representable p x -> representable p y -> 0 < x <= 2 * y -> 0 < y <= 2 * x ->
+  rounds_to_nearest p fl -> representable p x -> representable p y ->
+  0 < x <= 2 * y -> 0 < y <= 2 * x ->
   fl (x - y) = x - y.
 (* end: T13_sterbenz *)
 Proof.
@@ -235,9 +238,11 @@ Qed.
 (* begin: T13_bfloat16 *)
 Theorem T13_bfloat16 :
   (forall x, 256 <= x <= 512 -> representable 8 x <-> exists j : Z, x = 2 * IZR j) /\
-  (forall r_w r_l, 256 <= r_w <= 512 -> 256 <= r_l <= 512 -> representable 8 r_w -> representable 8 r_l ->
+  (forall r_w r_l, 256 <= r_w <= 512 -> 256 <= r_l <= 512 ->
+    representable 8 r_w -> representable 8 r_l ->
     exists j : Z, r_w - r_l = 2 * IZR j) /\
-  (representable 8 498 /\ representable 8 500 /\ forall x, 498 < x < 500 -> ~ representable 8 x).
+  (representable 8 498 /\ representable 8 500 /\
+    forall x, 498 < x < 500 -> ~ representable 8 x).
 (* end: T13_bfloat16 *)
 Proof.
   assert (E : forall x, 256 <= x <= 512 -> representable 8 x <-> exists j : Z, x = 2 * IZR j).
@@ -266,7 +271,8 @@ Qed.
 (* So shift invariance, exact over the reals, is false over floats: in bfloat16 the scores 1 and 0, shifted by 256, have
    no margin of 1 any more, however ties are rounded. *)
 (* begin: T13_not_invariant *)
-Theorem T13_not_invariant (fl : R -> R) : rounds_to_nearest 8 fl -> fl (1 + 256) - fl (0 + 256) <> 1 - 0.
+Theorem T13_not_invariant (fl : R -> R) :
+  rounds_to_nearest 8 fl -> fl (1 + 256) - fl (0 + 256) <> 1 - 0.
 (* end: T13_not_invariant *)
 Proof.
   intros F C. destruct T13_bfloat16 as (E & D & _).

@@ -30,7 +30,8 @@ Qed.
    1/2, as in refrm, it is positive.) *)
 (* begin: T14_pair *)
 Theorem T14_pair (eps z : R) :
-  0 < eps < 1 -> z <> ln ((1 - eps) / eps) -> pair_loss eps (ln ((1 - eps) / eps)) < pair_loss eps z.
+  0 < eps < 1 -> z <> ln ((1 - eps) / eps) ->
+  pair_loss eps (ln ((1 - eps) / eps)) < pair_loss eps z.
 (* end: T14_pair *)
 Proof.
   intros He. apply (minimum (pair_loss eps) (slope eps)); [apply is_derive_pair_loss|apply slope_increasing|].
@@ -42,7 +43,8 @@ Qed.
 Theorem T14_entropy (eps : R) :
   0 < eps < 1 ->
   let z := ln ((1 - eps) / eps) in
-  sigmoid z = 1 - eps /\ pair_loss eps z = - (1 - eps) * ln (1 - eps) - eps * ln eps /\ (eps < 1 / 2 -> 0 < z).
+  sigmoid z = 1 - eps /\ pair_loss eps z = - (1 - eps) * ln (1 - eps) - eps * ln eps /\
+  (eps < 1 / 2 -> 0 < z).
 (* end: T14_entropy *)
 Proof.
   intros H z. pose proof (sigmoid_logit eps H) as S. fold z in S. rewrite sigmoid_opp in S.
@@ -90,8 +92,10 @@ Qed.
 (* begin: T14_minimiser *)
 Theorem T14_minimiser (N : nat) (lambda eps : R) (m r_w r_l : nat -> R) :
   (0 < N)%nat -> 0 < eps < 1 -> 0 < lambda ->
-  (forall r_w' r_l', objective N lambda eps m r_w r_l <= objective N lambda eps m r_w' r_l') <->
-  (forall i, (i < N)%nat -> r_w i - r_l i = m i + ln ((1 - eps) / eps) /\ r_w i + r_l i = 0).
+  (forall r_w' r_l',
+    objective N lambda eps m r_w r_l <= objective N lambda eps m r_w' r_l') <->
+  (forall i, (i < N)%nat ->
+    r_w i - r_l i = m i + ln ((1 - eps) / eps) /\ r_w i + r_l i = 0).
 (* end: T14_minimiser *)
 Proof.
   intros HN He Hl. set (a := ln ((1 - eps) / eps)).

@@ -24,10 +24,10 @@ ALLOWED = {
 """The axioms of the real numbers of Coq's standard library and of its classical analysis."""
 
 FORBIDDEN = re.compile(
-    r"\b(Admitted|admit|give_up|Abort|Axioms?|Parameters?|Conjectures?|Hypothes[ie]s|Variables?|Context|Declare|Primitive"
-    r"|Load|Unset|bypass_check|Redirect|Extraction|Cd)\b"
+    r"\b(Admit(?:ted)?|admit|give_up|Abort|Axioms?|Parameters?|Conjectures?|Hypothes[ie]s|Variables?|Context|Declare"
+    r"|Primitive|Load|Unset|bypass_check|Redirect|Extraction|Cd|Notation|Infix|Coercion|Canonical)\b"
 )
-"""What could leave a proof open, assume something, switch a check off or write a file."""
+"""What could leave a proof open, assume something, switch a check off, write a file or change what signs mean."""
 
 TIMEOUT = 600
 PASS = ["-q", "-w", "+default,-ambiguous-paths,-deprecated", "-Q", ".", "Refrm"]
