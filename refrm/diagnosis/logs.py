@@ -50,9 +50,9 @@ FRAMEWORKS = {
     "global_step/max_steps": "ms-swift",
     "rewards/margins": "ms-swift",
     "current_steps": "llama-factory",
-    "mean_score": "refrm",
     "mean_reward": "trl",
     "eval_mean_reward": "trl",
+    "mean_score": "refrm",  # after TRL's: `refrm.diagnosis.trl` adds it there
 }
 
 _EVALUATION = re.compile(
