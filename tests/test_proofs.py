@@ -24,6 +24,7 @@ coq = pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} is missing (Debian: c
 
 STATEMENT = "(* begin: T1_x *)\nTheorem T1_x (P : Prop) : P -> P.\n(* end: T1_x *)\n"
 PROOF = "Proof. trivial. Qed.\n"
+MARKS = [("start-after", "begin"), ("end-before", "end")]
 
 
 def folder(tmp_path, **files):
@@ -174,3 +175,18 @@ def test_the_guide_speaks_of_theorems_and_axioms_that_are_there():
     text = GUIDE.read_text()
     assert set(re.findall(r"`(T\d+_\w+)`", text)) == set(names())
     assert set(re.findall(r"^\| `(\w+\.\w+)` \|", text, re.M)) == check.ALLOWED
+
+
+@pytest.mark.parametrize("key", theorems.THEOREMS)
+def test_a_page_shows_or_names_its_formal_theorems(key):
+    page = (GUIDE.parent / f"{key.lower()}.md").read_text()
+    section = page.partition("\n## Machine-checked\n")[2].partition("\n## ")[0]
+    begins, ends = (re.findall(rf'^:{at}: "{word}: (\w+) \*\)"$', section, re.M) for at, word in MARKS)
+    assert begins == ends
+    assert len(begins) == section.count("{literalinclude}")
+    own = {name for name in names() if name.startswith(f"{key}_")}
+    assert own & set(begins)
+    mentioned = set(re.findall(r"\b(T[1-9]\d*_\w+)", section))
+    assert {name for name in mentioned if name.startswith(f"{key}_")} == own
+    assert mentioned <= set(names())
+    assert "](formal.md)" in section and "Left out: " in " ".join(section.split())

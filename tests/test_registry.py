@@ -15,7 +15,16 @@ from refrm.theorems import THEOREMS, Verdict, models, scores
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs/theorems"
-SECTIONS = ["In plain words", "Hypotheses", "Statement", "Proof", "In code", "What holds it", "Exercise"]
+SECTIONS = [
+    "In plain words",
+    "Hypotheses",
+    "Statement",
+    "Proof",
+    "In code",
+    "What holds it",
+    "Machine-checked",
+    "Exercise",
+]
 TREE = ast.parse((ROOT / "tests/test_theorems.py").read_text())
 FUNCTIONS = {node.name: node for node in TREE.body if isinstance(node, ast.FunctionDef)}
 ALGEBRA = "".join(path.read_text() for path in sorted((ROOT / "tests").glob("test_algebra*.py")))

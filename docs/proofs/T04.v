@@ -151,31 +151,42 @@ Proof.
   - unfold b. rewrite (Off j k 0%nat 1%nat) by lia. ring.
 Qed.
 
-(* No force on any difference of two scores forces a = 0: then it is b (sum r_k)^2. *)
+(* No force on one difference r_i - r_j at one point where r_i <> r_j forces a = 0: then it is b (sum r_k)^2. *)
 (* begin: T4_K_no_force *)
-Theorem T4_K_no_force (K : nat) (a b : R) :
-  (2 <= K)%nat ->
+Theorem T4_K_no_force (K : nat) (a b : R) (r : nat -> R) (i j : nat) :
+  (i < K)%nat -> (j < K)%nat -> r i <> r j ->
   let Q := fun r => a * sum K (fun k => r k ^ 2) + b * sum K r ^ 2 in
-  (forall r i j, (i < K)%nat -> (j < K)%nat -> i <> j ->
-    is_derive (fun t => Q (put (put r i (r i + t)) j (r j - t))) 0 0) ->
+  is_derive (fun t => Q (put (put r i (r i + t)) j (r j - t))) 0 0 ->
   a = 0.
 (* end: T4_K_no_force *)
 Proof.
-  intros HK Q H. specialize (H (unit 0) 0%nat 1%nat ltac:(lia) ltac:(lia) ltac:(lia)).
-  assert (D : is_derive (fun t => Q (put (put (unit 0) 0 (unit 0 0%nat + t)) 1 (unit 0 1%nat - t))) 0 (2 * a)).
-  { apply (is_derive_Rext (fun t => a * (1 + 2 * t + 2 * t ^ 2) + b)).
-    - intros t. unfold Q. set (q := put (put (unit 0) 0 (unit 0 0%nat + t)) 1 (unit 0 1%nat - t)).
+  intros Hi Hj Hne Q H. assert (Hij : j <> i) by congruence.
+  assert (D : is_derive (fun t => Q (put (put r i (r i + t)) j (r j - t))) 0 (2 * a * (r i - r j))).
+  { set (sq := sum K (fun k => r k ^ 2)). set (si := sum K (fun k => r k)).
+    apply (is_derive_Rext (fun t => a * (sq - r i ^ 2 + (r i + t) ^ 2 - r j ^ 2 + (r j - t) ^ 2) + b * si ^ 2)).
+    - intros t. unfold Q. set (q := put (put r i (r i + t)) j (r j - t)).
       assert (Sum : forall f : nat -> R -> R, sum K (fun k => f k (q k))
-        = sum K (fun k => f k (unit 0 k)) - f 0%nat 1 + f 0%nat (1 + t) - f 1%nat 0 + f 1%nat (- t)).
-      { intros f. unfold q. rewrite sum_put, sum_put by lia. rewrite put_other by lia. unfold unit. simpl.
-        rewrite Rminus_0_l. ring. }
+        = sum K (fun k => f k (r k)) - f i (r i) + f i (r i + t) - f j (r j) + f j (r j - t)).
+      { intros f. unfold q. rewrite sum_put, sum_put by easy. now rewrite put_other by easy. }
       change (sum K q) with (sum K (fun k => q k)). rewrite (Sum (fun _ x => x ^ 2)), (Sum (fun _ x => x)).
-      rewrite (sum_ext K (fun k => unit 0 k ^ 2) (fun k => if Nat.eqb k 0 then 1 else 0)),
-        (sum_ext K (fun k => unit 0 k) (fun k => if Nat.eqb k 0 then 1 else 0)),
-        (sum_pick K 0 (fun _ => 1)) by (try lia; intros k _; unfold unit; destruct (Nat.eqb k 0); ring).
-      ring.
+      fold sq si. ring.
     - auto_derive; [easy|]. ring. }
-  pose proof (is_derive_same _ _ _ _ D H). lra.
+  pose proof (is_derive_same _ _ _ _ D H) as E.
+  apply (Rmult_eq_reg_r (2 * (r i - r j))); [lra|]. intros Z. apply Hne. lra.
+Qed.
+
+(* So does the value 0 at one point where the sum is 0, other than the origin. *)
+(* begin: T4_K_zero *)
+Theorem T4_K_zero (K : nat) (a b : R) (r : nat -> R) (i : nat) :
+  sum K r = 0 -> (i < K)%nat -> r i <> 0 ->
+  a * sum K (fun k => r k ^ 2) + b * sum K r ^ 2 = 0 ->
+  a = 0.
+(* end: T4_K_zero *)
+Proof.
+  intros E Hi Hne H. rewrite E in H.
+  pose proof (sum_term K (fun k => r k ^ 2) i (fun j _ => pow2_ge_0 _) Hi) as L. cbv beta in L.
+  pose proof (pow2_gt_0 (r i) Hne).
+  apply (Rmult_eq_reg_r (sum K (fun k => r k ^ 2))); lra.
 Qed.
 
 (* Any penalty of the scores of K responses, quadratic or not, on which no difference of two scores has a force, is a

@@ -28,20 +28,38 @@ Qed.
 Lemma lambert_pos c y : c * exp c = exp y -> 0 < c.
 Proof. intros E. pose proof (exp_pos c). pose proof (exp_pos y). apply Rnot_le_lt. intros H'. nra. Qed.
 
+(* c e^(d-m) = e^(d-1-c) >= d - c *)
+Lemma key_step m c d : c * exp c = exp (m - 1) -> c * exp (d - m) = exp (d - 1 - c).
+Proof.
+  intros E. replace (d - 1 - c) with ((m - 1) + (d - m) + - c) by ring.
+  rewrite 2!exp_plus, <- E, exp_Ropp. pose proof (exp_pos c). field. lra.
+Qed.
+
+Lemma force_times m d : d * sigmoid (- (d - m)) * (1 + exp (d - m)) = d.
+Proof. unfold sigmoid. rewrite Ropp_involutive. pose proof (exp_pos (d - m)). field. lra. Qed.
+
 (* The key step: d sigma(-(d - m)) <= W(e^(m-1)) for every d. With m = 0 the right side is W(1/e). *)
 (* begin: T8_key *)
 Theorem T8_key (m c d : R) :
   c * exp c = exp (m - 1) -> d * sigmoid (- (d - m)) <= c.
 (* end: T8_key *)
 Proof.
-  intros E. pose proof (exp_pos (d - m)) as Hp.
-  (* c e^(d-m) = e^(d-1-c) >= d - c *)
-  assert (H : c * exp (d - m) = exp (d - 1 - c)).
-  { replace (d - 1 - c) with ((m - 1) + (d - m) + - c) by ring.
-    rewrite 2!exp_plus, <- E, exp_Ropp. pose proof (exp_pos c). field. lra. }
-  pose proof (exp_ge (d - 1 - c)).
-  unfold sigmoid. rewrite Ropp_involutive. apply (Rmult_le_reg_r (1 + exp (d - m))); [lra|].
-  replace (d * (1 / (1 + exp (d - m))) * (1 + exp (d - m))) with d by (field; lra). lra.
+  intros E. pose proof (exp_pos (d - m)). pose proof (key_step m c d E). pose proof (exp_ge (d - 1 - c)).
+  apply (Rmult_le_reg_r (1 + exp (d - m))); [lra|]. rewrite force_times. lra.
+Qed.
+
+(* It is reached at d = 1 + W(e^(m-1)), and only there. *)
+(* begin: T8_key_only *)
+Theorem T8_key_only (m c d : R) :
+  c * exp c = exp (m - 1) -> d * sigmoid (- (d - m)) = c <-> d = 1 + c.
+(* end: T8_key_only *)
+Proof.
+  intros E. pose proof (exp_pos (d - m)) as Hp. pose proof (key_step m c d E) as H. pose proof (force_times m d) as Q.
+  split.
+  - intros K. rewrite K in Q. destruct (Req_dec (d - 1 - c) 0) as [|Hn]; [lra|exfalso].
+    pose proof (exp_ineq1 _ Hn). lra.
+  - intros D. replace (d - 1 - c) with 0 in H by lra. rewrite exp_0 in H.
+    apply (Rmult_eq_reg_r (1 + exp (d - m))); [rewrite Q|]; lra.
 Qed.
 
 (* Everywhere, at rest or not: 2 lambda mean s^2 = mean d (sigma(m - d) - eps) + theta . grad J, for a linear head. *)
@@ -66,6 +84,39 @@ Proof.
   - intros i _. rewrite slope_eq. unfold d.
     replace (- (score p theta (x_w i) - score p theta (x_l i) - m i))
       with (m i - (score p theta (x_w i) - score p theta (x_l i))) by ring. ring.
+Qed.
+
+(* So, with C i the maximum of d (sigma(m_i - d) - eps) over d, or any number above it: where theta . grad J <= 0, at
+   rest for instance, mean s^2 <= mean C / (2 lambda); and where theta . grad J <= - mu |theta|^2, as at rest under
+   weight decay, mean s^2 <= (mean C - mu |theta|^2) / (2 lambda). *)
+(* begin: T8_bound *)
+Theorem T8_bound (N p : nat) (lambda eps mu : R) (m C : nat -> R)
+    (x_w x_l : nat -> nat -> R) (theta : nat -> R) :
+  (0 < N)%nat -> 0 < lambda ->
+  (forall i d, (i < N)%nat -> d * (sigmoid (m i - d) - eps) <= C i) ->
+  let J := linear N lambda eps m p x_w x_l in
+  let s := fun i => score p theta (x_w i) + score p theta (x_l i) in
+  let size := sum p (fun k => theta k ^ 2) in
+  let B := (mean N C - mu * size) / (2 * lambda) in
+  sum p (fun k => theta k * partial J k theta) <= - mu * size ->
+  mean N (fun i => s i ^ 2) <= B /\ Rabs (mean N (fun i => s i / 2)) <= sqrt B / 2.
+(* end: T8_bound *)
+Proof.
+  intros HN Hl HC J s size B H.
+  pose proof (T8_identity N p lambda eps m x_w x_l theta) as I. cbv zeta in I. fold J in I. cbv beta in I.
+  set (d := fun i => score p theta (x_w i) - score p theta (x_l i)).
+  assert (K : mean N (fun i => d i * (sigmoid (m i - d i) - eps)) <= mean N C)
+    by (apply mean_le; [easy|intros i Hi; now apply HC]).
+  unfold d in K. cbv beta in K.
+  assert (P : mean N (fun i => s i ^ 2) <= B).
+  { apply (Rmult_le_reg_r (2 * lambda)); [lra|].
+    replace (B * (2 * lambda)) with (mean N C - mu * size) by (unfold B; field; lra). unfold s. lra. }
+  split; [easy|].
+  rewrite (mean_ext N _ (fun i => / 2 * s i)) by (intros; field).
+  rewrite mean_scal, Rabs_mult, (Rabs_pos_eq (/ 2)) by lra.
+  pose proof (mean_square N s HN) as Q.
+  assert (Rabs (mean N s) <= sqrt B); [|lra].
+  rewrite <- sqrt_Rsqr_abs. apply sqrt_le_1_alt. unfold Rsqr. lra.
 Qed.
 
 Lemma stationary N p lambda mu eps m x_w x_l theta :
@@ -192,8 +243,8 @@ Proof.
   assert (1 / 2 < sigmoid (- (d - m i))) by (rewrite <- sigmoid_0; apply sigmoid_increasing; lra). nra.
 Qed.
 
-(* All that is used of the head: the scores can be scaled. For any model in which J does not fall when all scores are
-   multiplied by t, at t = 1 (a stationary point of whatever scales them), the bound holds. *)
+(* All that is used of the head: the scores can be scaled. Whatever the model is, multiply all its scores by t: if at
+   t = 1 the slope of J in t is not positive (at rest of whatever scales them it is 0), the bound holds. *)
 (* begin: T8_scaling *)
 Theorem T8_scaling (N : nat) (lambda c slope_at_1 : R) (r_w r_l : nat -> R) :
   (0 < N)%nat -> 0 < lambda -> c * exp c = exp (-1) ->

@@ -251,6 +251,34 @@ Proof.
     rewrite mean_plus, 2!mean_scal. easy.
 Qed.
 
+(* J is convex. *)
+(* begin: T9_convex *)
+Theorem T9_convex (N p : nat) (lambda eps : R) (m : nat -> R) (x_w x_l : nat -> nat -> R)
+    (theta theta' : nat -> R) (t : R) :
+  (0 < N)%nat -> 0 <= lambda -> 0 <= t <= 1 ->
+  let J := linear N lambda eps m p x_w x_l in
+  J (fun k => t * theta k + (1 - t) * theta' k) <= t * J theta + (1 - t) * J theta'.
+(* end: T9_convex *)
+Proof.
+  intros HN Hl Ht J. apply Rnot_lt_le. intros Lt.
+  assert (Same : forall a, (forall k, t * theta k + (1 - t) * theta' k = a k) ->
+    J (fun k => t * theta k + (1 - t) * theta' k) = J a).
+  { intros a E. unfold J, linear, objective, loss, penalty. f_equal; [|f_equal]; apply mean_ext; intros i _;
+      rewrite 2!(score_ext p _ a _ (fun k _ => E k)); easy. }
+  destruct (Req_dec t 0) as [T0|T0].
+  { rewrite (Same theta') in Lt by (intros; rewrite T0; ring). rewrite T0 in Lt. lra. }
+  destruct (Req_dec t 1) as [T1|T1].
+  { rewrite (Same theta) in Lt by (intros; rewrite T1; ring). rewrite T1 in Lt. lra. }
+  assert (T : 0 < t < 1) by (split; [destruct (Rdichotomy _ _ T0)|destruct (Rdichotomy _ _ T1)]; lra).
+  pose proof (linear_strict N p lambda eps m x_w x_l theta theta' t HN Hl T (Rlt_le _ _ Lt)) as U.
+  pose proof (linear_kernel N p lambda eps m x_w x_l theta theta' Hl U) as E. fold J in E.
+  assert (E' : J (fun k => t * theta k + (1 - t) * theta' k) = J theta').
+  { apply linear_kernel; [easy|]. intros i Hi. destruct (U i Hi) as [Ud Us]. unfold Dv, Sv in *.
+    rewrite 2!score_diff in Ud, Us. rewrite 2!score_diff, 2!score_mix.
+    split; [nra|]. intros Hp. specialize (Us Hp). nra. }
+  rewrite E', E in Lt. lra.
+Qed.
+
 (* J is strictly convex iff 0 is the only v that is unseen. *)
 (* begin: T9_strictly_convex *)
 Theorem T9_strictly_convex (N p : nat) (lambda eps : R) (m : nat -> R)
@@ -396,11 +424,12 @@ Proof.
   - rewrite Z. apply pair_loss_decreasing. specialize (HD i Hi). nra.
 Qed.
 
-(* A gradient may prove that there is no such v: if there are y, positive in every entry, and w with D' y + S' w = 0. *)
+(* A gradient may prove that there is no such v: if there are y, positive in every entry, and w, 0 without the term,
+   with D' y + S' w = 0. *)
 (* begin: T9_certificate *)
 Theorem T9_certificate (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R)
     (y w : nat -> R) :
-  0 < lambda ->
+  (0 < lambda \/ forall i, (i < N)%nat -> w i = 0) ->
   (forall i, (i < N)%nat -> 0 < y i) ->
   (forall k, (k < p)%nat ->
     sum N (fun i => (x_w i k - x_l i k) * y i)
@@ -408,7 +437,7 @@ Theorem T9_certificate (N p : nat) (lambda : R) (x_w x_l : nat -> nat -> R)
   ~ exists v, endless N lambda p x_w x_l v.
 (* end: T9_certificate *)
 Proof.
-  intros Hl Hy H (v & HD & (i & Hi & Hne) & HS). specialize (HS Hl).
+  intros Hl Hy H (v & HD & (i & Hi & Hne) & HS).
   assert (E : sum N (fun i => Dv p x_w x_l v i * y i) + sum N (fun i => Sv p x_w x_l v i * w i) = 0).
   { transitivity (sum p (fun k => v k * (sum N (fun i => (x_w i k - x_l i k) * y i)
       + sum N (fun i => (x_w i k + x_l i k) * w i)))).
@@ -419,7 +448,7 @@ Proof.
         apply sum_ext. intros. ring.
     - apply sum_0. intros k Hk. rewrite H by easy. ring. }
   rewrite (sum_0 N (fun i => Sv p x_w x_l v i * w i)), Rplus_0_r in E
-    by (intros j Hj; rewrite HS by easy; ring).
+    by (intros j Hj; destruct Hl as [Hl|Hl]; [rewrite (HS Hl) by easy|rewrite Hl by easy]; ring).
   assert (Q : forall j, (j < N)%nat -> 0 <= Dv p x_w x_l v j * y j)
     by (intros j Hj; specialize (HD j Hj); specialize (Hy j Hj); nra).
   pose proof (sum_eq_0 N _ Q E i Hi) as F. cbv beta in F. specialize (Hy i Hi). nra.

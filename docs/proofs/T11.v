@@ -8,23 +8,26 @@ Theorem T11_probability (r_w r_l c : nat -> R) (i : nat) :
 (* end: T11_probability *)
 Proof. f_equal. ring. Qed.
 
-(* Among constants the mean score, and only it, minimises mean s^2. *)
+(* Subtracting one c from all scores leaves mean s^2 = Var s + (mean s - 2c)^2. Among constants the mean score, and only
+   it, makes this smallest. *)
 (* begin: T11_constant *)
 Theorem T11_constant (N : nat) (r_w r_l : nat -> R) (c : R) :
   (0 < N)%nat ->
   let after := fun c => penalty N (fun i => r_w i - c) (fun i => r_l i - c) in
   let mean_score := mean N (fun i => (r_w i + r_l i) / 2) in
+  let s := fun i => r_w i + r_l i in
+  after c = variance N s + (mean N s - 2 * c) ^ 2 /\
   after mean_score <= after c /\ (after c = after mean_score -> c = mean_score).
 (* end: T11_constant *)
 Proof.
-  intros HN after mu.
-  assert (E : after c = after mu + 4 * (c - mu) ^ 2).
-  { assert (V : forall c, after c = mean N (fun i => (r_w i + r_l i) ^ 2) - 8 * c * mu + 4 * c ^ 2).
-    { intros x. unfold after, penalty, mu. rewrite <- mean_scal, <- mean_minus.
-      rewrite <- (mean_const N (4 * x ^ 2) HN), <- mean_plus. apply mean_ext. intros. field. }
-    rewrite 2!V. ring. }
-  rewrite E. pose proof (pow2_ge_0 (c - mu)). split; [lra|]. intros E'.
-  assert ((c - mu) ^ 2 = 0) by lra. nra.
+  intros HN after mu s.
+  assert (E : forall c, after c = variance N s + (mean N s - 2 * c) ^ 2).
+  { intros x. unfold after, penalty, variance. set (a := mean N s).
+    rewrite (mean_ext N _ (fun i => (s i - a) ^ 2 + (2 * (a - 2 * x) * (s i - a) + (a - 2 * x) ^ 2)))
+      by (intros; unfold s; ring).
+    rewrite 2!mean_plus, mean_scal, mean_minus, 2!mean_const by easy. fold a. ring. }
+  assert (Mu : mean N s = 2 * mu) by (unfold mu; rewrite <- mean_scal; apply mean_ext; intros; unfold s; field).
+  rewrite 2!E, Mu. split; [easy|]. split; [pose proof (pow2_ge_0 (2 * mu - 2 * c)); lra|]. intros E'. nra.
 Qed.
 
 (* Among shifts of each pair by itself c_i = s_i / 2 minimises mean s^2: it makes it 0. *)

@@ -201,16 +201,16 @@ Proof.
   split; [now apply pair_loss_lipschitz|apply slope_lipschitz].
 Qed.
 
-(* Sterbenz: if each of two positive numbers of the format is at most twice the other, their difference is one too, so
-   that subtracting them adds no error. *)
+(* Sterbenz: if two numbers of the format have one sign and each is at most twice the other in size, their difference is
+   one too, so that subtracting them adds no error. *)
 (* begin: T13_sterbenz *)
 Theorem T13_sterbenz (p : nat) (fl : R -> R) (x y : R) :
   rounds_to_nearest p fl -> representable p x -> representable p y ->
-  0 < x <= 2 * y -> 0 < y <= 2 * x ->
+  0 < x * y -> Rabs x <= 2 * Rabs y -> Rabs y <= 2 * Rabs x ->
   fl (x - y) = x - y.
 (* end: T13_sterbenz *)
 Proof.
-  intros F Rx Ry Hx Hy.
+  intros F Rx Ry Hp Hx Hy.
   assert (Exact : forall z, representable p z -> fl z = z).
   { intros z Hz. destruct (F z) as [_ N]. specialize (N z Hz). rewrite (Rminus_diag_eq z z), Rabs_R0 in N by easy.
     destruct (Req_dec (fl z - z) 0) as [|Hn]; [lra|]. pose proof (Rabs_pos_lt _ Hn). lra. }
@@ -221,7 +221,7 @@ Proof.
     apply Rmult_le_reg_r in L; [|apply Rabs_pos_lt, Rgt_not_eq, two_pos].
     rewrite <- 2!abs_IZR in L. apply le_IZR in L. lia. }
   assert (Small : Rabs (x - y) <= Rabs x /\ Rabs (x - y) <= Rabs y)
-    by (rewrite (Rabs_pos_eq x), (Rabs_pos_eq y) by lra; split; apply Rabs_le; lra).
+    by (split; revert Hx Hy; unfold Rabs; repeat destruct Rcase_abs; intros; nra).
   destruct (Z.le_ge_cases e f) as [H|H].
   - apply (Sub (k - j * 2 ^ (f - e))%Z e).
     + rewrite minus_IZR, mult_IZR, <- two_int by lia. rewrite Rmult_minus_distr_r, Rmult_assoc, <- two_add.
