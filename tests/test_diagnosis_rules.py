@@ -322,3 +322,19 @@ def test_margins_of_the_tests_are_calibrated():
     d = calibrated(np.random.default_rng(0), 100000)
     assert abs(np.mean(d > 0) - np.mean(expit(np.abs(d)))) < 4 * 0.5 / np.sqrt(100000)
     assert rounded(np.array([300.9]), "bfloat16")[0] == 300
+
+
+def test_scores_beyond_a_format_are_said_to_be():
+    found = one(diagnose(1e5 * W, 1e5 * L), "precision-loss")
+    assert found.title.endswith("scores are beyond the range of float16")
+    assert "spacing" not in found.title
+
+
+def test_a_shift_in_a_subset_is_told_by_its_prompts():
+    n = len(W)
+    group = np.arange(n) // 10
+    own = 30.0 * np.random.default_rng(0).standard_normal(n)[group]
+    part = np.where(np.arange(n) < n // 4, "a", "b")
+    found = diagnose(W + own * (part == "a"), L + own * (part == "a"), group=group, subset=part)
+    shifts = [finding for finding in found.findings if finding.id == "per-prompt-shift"]
+    assert shifts and all("from prompt to prompt" in finding.title for finding in shifts)

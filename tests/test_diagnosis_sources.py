@@ -638,6 +638,7 @@ def test_columns_that_are_not_there(tmp_path):
     refused(file, "--chosen: ", "has no column 'goood'; it has good, bad", named={"r_w": "goood", "r_l": "bad"})
     refused(file, "--rejected: column 'word'", "must hold numbers, got 'abc'", named={"r_w": "good", "r_l": "word"})
     refused(file, "--chosen and --rejected go together", named={"r_w": "good"})
+    refused(file, "--chosen and --rejected must be two columns, got 'good'", named={"r_w": "good", "r_l": "good"})
     refused(file, "--length-chosen and --length-rejected go together", named={"length_w": "good"})
     refused(file, "--margin: ", "has no column 'm'", named={"r_w": "good", "r_l": "bad", "margin": "m"})
     np.savez(tmp_path / "x.npz", chosen=np.ones((3, 4)), rejected=np.ones((3, 4)))
@@ -647,6 +648,7 @@ def test_columns_that_are_not_there(tmp_path):
     np.savez(tmp_path / "x.npz", loss=np.ones(3), step=np.ones(3))
     refused(tmp_path / "x.npz", "has the arrays loss, step")
     refused(write_lines(tmp_path / "x.csv", "1.5,2.5", "1,2"), "has the columns 1.5, 2.5")
+    refused(write_lines(tmp_path / "x.csv", "chosen,rejected,chosen", "1,2,3"), "one column 'chosen', got 2")
     rows = [{"chosen": 1, "rejected": 2, "id": i} for i in range(300)]
     refused(write_lines(tmp_path / "x.jsonl", *rows), "more than 256 subsets", named={"subset": "id"})
 

@@ -95,7 +95,7 @@ def _case(log: Log, settings: Settings, prefix: str, name: str, strict: float) -
             continue
         end = values[there][-_tail(int(there.sum())) :]
         effect = _autocorrelation(values[there])
-        variance = float(np.var(end)) * len(end) / max(len(end) - 1, 1)
+        variance = float(np.var(end))
         shown[key], decided[key] = (
             Level(alpha).mean(float(np.mean(end)), variance, len(end), effect) for alpha in (0.05, strict)
         )
@@ -138,8 +138,7 @@ def _bounds(step: Array, series: Mapping[str, Array], settings: Settings, strict
     if not len(values):
         return ()
     end = values[-_tail(len(values)) :]
-    variance = float(np.var(end)) * len(end) / max(len(end) - 1, 1)
-    shown, low = (Level(alpha).mean(float(np.mean(end)), variance, len(end)) for alpha in (0.05, strict))
+    shown, low = (Level(alpha).mean(float(np.mean(end)), float(np.var(end)), len(end)) for alpha in (0.05, strict))
     rest = float(largest_pull(np.zeros(()), settings.label_smoothing)) / (2 * coef)
     begin = (math.log(2) if settings.start is None else settings.start) / coef
     most = float(np.max(values))
