@@ -32,8 +32,8 @@ def calibrate(tally: Tally, level: Level, effect: float = 1.0) -> Calibration:
     ece = float(np.sum(np.abs(right - count * confidence))) / n
     noise = float(np.sum(np.sqrt(2 / math.pi * effect * count * confidence * (1 - confidence)))) / n
     drawn = np.random.default_rng(tally.settings.seed).binomial(count.astype(np.int64), accuracy, (DRAWS, len(count)))
-    drawn = right + (drawn - right) * math.sqrt(effect)
-    low, high = np.quantile(np.abs(drawn - count * confidence).sum(axis=1) / n, [0.025, 0.975])
+    off = right - count * confidence + (drawn - right) * math.sqrt(effect)
+    low, high = np.quantile(np.abs(off).sum(axis=1) / n, [0.025, 0.975])
     factor, saved = scaling(tally, level, effect)
     return Calibration(
         log_loss=level.mean(loss / n, loss2 / n - (loss / n) ** 2, n, effect),
