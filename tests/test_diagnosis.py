@@ -308,6 +308,14 @@ def test_few_expected_errors_are_counted_by_poisson():
 # --- groups
 
 
+def test_lengths_that_are_no_lengths_do_not_count():
+    r_w, r_l = pairs(0, 100)
+    length = np.random.default_rng(0).integers(10, 90, (2, 100)).astype(float)
+    odd = {"length_w": np.r_[length[0], 1e308, np.nan], "length_l": np.r_[length[1], -1e308, 5]}
+    found = diagnose(np.r_[r_w, 3, 4], np.r_[r_l, 1, 2], **odd).figures.lengths.margin
+    assert found == diagnose(r_w, r_l, length_w=length[0], length_l=length[1]).figures.lengths.margin
+
+
 def test_variance_components_and_effects():
     rng = np.random.default_rng(0)
     table = Table(6)
@@ -667,6 +675,8 @@ def test_the_example():
         ({"length_w": np.ones(300)}, "both be given"),
         ({"margin": np.ones(3)}, "margin must have shape"),
         ({"margin": np.inf}, "margin must be finite"),
+        ({"step": np.arange(300) * 1e305}, "step must be finite, and within 1e"),
+        ({"margin": -1e308}, "margin must be finite, and within 1e"),
         ({"group": np.ones(300)}, "group must be integers or strings"),
     ],
 )
