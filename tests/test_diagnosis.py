@@ -247,6 +247,19 @@ def test_levels():
     theirs = stats.pearsonr(*np.random.default_rng(0).standard_normal((2, 40)))
     assert level.correlation(theirs.statistic, 40).low == pytest.approx(theirs.confidence_interval().low)
     assert level.mean(1.0, 2.0, 1).high == math.inf
+    x = np.array([1.0, 2.0, 4.0])
+    assert level.mean(x.mean(), x.var(), 3).high == pytest.approx(
+        stats.t.interval(0.95, 2, loc=x.mean(), scale=stats.sem(x))[1]
+    )
+
+
+def test_two_pairs_do_not_tell_a_spread():
+    found = diagnose([1.0, 2.0], [0.0, 0.5])
+    spread = found.figures.spread  # of two, v for the variance and v^2 for the fourth moment: 2 v^2 is its variance
+    high = spread.value * math.sqrt(1 + stats.t.ppf(0.975, 1) * math.sqrt(2))
+    assert (spread.low, spread.high) == pytest.approx((0.0, high))
+    assert "2 pairs are too few" in found.unknown["clusters, rounding"]
+    assert "clusters, rounding" not in diagnose(*pairs(0, 100)).unknown
 
 
 # --- calibration
@@ -295,6 +308,14 @@ def test_few_expected_errors_are_counted_by_poisson():
 # --- groups
 
 
+def test_lengths_that_are_no_lengths_do_not_count():
+    r_w, r_l = pairs(0, 100)
+    length = np.random.default_rng(0).integers(10, 90, (2, 100)).astype(float)
+    odd = {"length_w": np.r_[length[0], 1e308, np.nan], "length_l": np.r_[length[1], -1e308, 5]}
+    found = diagnose(np.r_[r_w, 3, 4], np.r_[r_l, 1, 2], **odd).figures.lengths.margin
+    assert found == diagnose(r_w, r_l, length_w=length[0], length_l=length[1]).figures.lengths.margin
+
+
 def test_variance_components_and_effects():
     rng = np.random.default_rng(0)
     table = Table(6)
@@ -319,6 +340,40 @@ def test_groups_that_tell_nothing():
     assert diagnose(r_w, r_l, group=np.zeros(100, int)).groups is None
     names = np.array([f"prompt {k}" for k in range(50)] * 2)
     assert diagnose(r_w, r_l, group=names).groups.n == 50
+
+
+def test_every_interval_allows_for_prompts():
+    """Each pair eight times, as one prompt: no interval may be narrower than without the copies."""
+    r_w, r_l = pairs(3, 300, 1.5)
+    r_w, r_l = r_w + 20, r_l + 20  # where bfloat16 loses some
+    length = np.random.default_rng(0).integers(10, 90, (2, 300)).astype(float)
+    columns = {"r_w": r_w, "r_l": r_l, "length_w": length[0], "length_l": length[1]}
+    once = diagnose(**columns).figures
+    copies = diagnose(**{k: np.repeat(x, 8) for k, x in columns.items()}, group=np.repeat(np.arange(300), 8)).figures
+
+    def estimates(f):
+        c, p = f.calibration, f.precision["bfloat16"]
+        yield from (f.mean_score, f.spread, f.mean_margin, f.std_margin, f.mean_square_sum, f.invisible, f.loss)
+        yield from (c.log_loss, c.brier, c.ece, c.gap, c.factor, p.below, p.tied, f.accuracy["half"])
+        yield from (f.lengths.margin, f.lengths.chosen, f.lengths.accuracy_longer)
+
+    for one, many in zip(estimates(once), estimates(copies), strict=True):
+        # 400 draws leave a bootstrap's ends a few percent uncertain; a design effect forgotten is a factor of 2.8
+        assert many.high - many.low > 0.8 * (one.high - one.low), (one, many)
+    assert copies.calibration.ece_noise == pytest.approx(once.calibration.ece_noise, rel=0.05)
+
+
+def test_prompts_that_scatter_are_no_drift():
+    """Three steps of 20 new prompts of 50 pairs each: what differs between steps is which prompts they drew."""
+    rng, alarms = np.random.default_rng(3), 0
+    step, group = np.repeat([0, 1000, 2000], 1000), np.repeat(np.arange(60), 50)
+    for _ in range(8):
+        d = calibrated(rng, 3000, 1.8)
+        h = rng.normal(0, 0.6, 60)[group] + 0.2 * rng.standard_normal(3000)
+        alarms += not diagnose(h + d / 2, h - d / 2, step=step, group=group).healthy
+    assert not alarms
+    h = h + step / 500
+    assert "drift" in [one.id for one in diagnose(h + d / 2, h - d / 2, step=step, group=group).findings]
 
 
 # --- precision
@@ -620,6 +675,8 @@ def test_the_example():
         ({"length_w": np.ones(300)}, "both be given"),
         ({"margin": np.ones(3)}, "margin must have shape"),
         ({"margin": np.inf}, "margin must be finite"),
+        ({"step": np.arange(300) * 1e305}, "step must be finite, and within 1e"),
+        ({"margin": -1e308}, "margin must be finite, and within 1e"),
         ({"group": np.ones(300)}, "group must be integers or strings"),
     ],
 )

@@ -253,6 +253,9 @@ def test_a_log_knows_mean_s_2_from_the_penalty_or_a_part_of_it():
     penalty = diagnose_log(log(penalty=0.1), settings(coef=0.01))  # mean s^2 = 10, at most 13.9
     assert [bound.holds for bound in penalty.bounds] == [True, True] and penalty.healthy
     assert penalty.bounds[0].value.value == pytest.approx(10) and "mean_square_sum" not in penalty.unknown
+    assert penalty.figures.mean_square_sum.value == pytest.approx(10)
+    sides = diagnose_log(log(penalty=0.1, mean_score=0.5), settings(coef=0.01))  # Var s/2 = 10/4 - 0.5^2
+    assert sides.figures.spread.value == pytest.approx(1.5) and not {"spread", "mean_square_sum"} & set(sides.unknown)
     assert found(diagnose_log(log(penalty=0.2), settings(coef=0.01))) == {"bound-violated"}
     part = diagnose_log(log(mean_score=3 + NOISE, mean_margin=4 + NOISE), settings(coef=0.01))
     assert found(part) == {"bound-violated"} and "at least (mean s)^2" in part.unknown["mean_square_sum"]
@@ -322,3 +325,19 @@ def test_margins_of_the_tests_are_calibrated():
     d = calibrated(np.random.default_rng(0), 100000)
     assert abs(np.mean(d > 0) - np.mean(expit(np.abs(d)))) < 4 * 0.5 / np.sqrt(100000)
     assert rounded(np.array([300.9]), "bfloat16")[0] == 300
+
+
+def test_scores_beyond_a_format_are_said_to_be():
+    found = one(diagnose(1e5 * W, 1e5 * L), "precision-loss")
+    assert found.title.endswith("scores are beyond the range of float16")
+    assert "spacing" not in found.title
+
+
+def test_a_shift_in_a_subset_is_told_by_its_prompts():
+    n = len(W)
+    group = np.arange(n) // 10
+    own = 30.0 * np.random.default_rng(0).standard_normal(n)[group]
+    part = np.where(np.arange(n) < n // 4, "a", "b")
+    found = diagnose(W + own * (part == "a"), L + own * (part == "a"), group=group, subset=part)
+    shifts = [finding for finding in found.findings if finding.id == "per-prompt-shift"]
+    assert shifts and all("from prompt to prompt" in finding.title for finding in shifts)

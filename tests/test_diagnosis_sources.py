@@ -638,8 +638,13 @@ def test_columns_that_are_not_there(tmp_path):
     refused(file, "--chosen: ", "has no column 'goood'; it has good, bad", named={"r_w": "goood", "r_l": "bad"})
     refused(file, "--rejected: column 'word'", "must hold numbers, got 'abc'", named={"r_w": "good", "r_l": "word"})
     refused(file, "--chosen and --rejected go together", named={"r_w": "good"})
+    refused(file, "--chosen and --rejected must be two columns, got 'good'", named={"r_w": "good", "r_l": "good"})
     refused(file, "--length-chosen and --length-rejected go together", named={"length_w": "good"})
     refused(file, "--margin: ", "has no column 'm'", named={"r_w": "good", "r_l": "bad", "margin": "m"})
+    for name in ("x.jsonl", "x.parquet"):
+        frame = pl.DataFrame({"chosen": [1.0] * 20, "rejected": [0.0] * 20, "step": [1e308] * 20})
+        frame.write_ndjson(tmp_path / name) if name == "x.jsonl" else frame.write_parquet(tmp_path / name)
+        refused(tmp_path / name, "20 of 20 rows are malformed", "a finite number, within 1e+60, in 'step'")
     np.savez(tmp_path / "x.npz", chosen=np.ones((3, 4)), rejected=np.ones((3, 4)))
     refused(tmp_path / "x.npz", "no array of scores", "chosen float64[3, 4]", "refrm score")
     np.savez(tmp_path / "x.npz", chosen=np.ones(3), rejected=np.ones(4))
@@ -647,6 +652,7 @@ def test_columns_that_are_not_there(tmp_path):
     np.savez(tmp_path / "x.npz", loss=np.ones(3), step=np.ones(3))
     refused(tmp_path / "x.npz", "has the arrays loss, step")
     refused(write_lines(tmp_path / "x.csv", "1.5,2.5", "1,2"), "has the columns 1.5, 2.5")
+    refused(write_lines(tmp_path / "x.csv", "chosen,rejected,chosen", "1,2,3"), "one column 'chosen', got 2")
     rows = [{"chosen": 1, "rejected": 2, "id": i} for i in range(300)]
     refused(write_lines(tmp_path / "x.jsonl", *rows), "more than 256 subsets", named={"subset": "id"})
 

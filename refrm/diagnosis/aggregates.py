@@ -76,18 +76,27 @@ def _window(step: Array) -> tuple[float, float] | None:
     return (float(step[-_tail(len(step))]), float(step[-1])) if len(step) else None
 
 
-def completed(series: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the series, with the mean score and margin of the two sides where the log has these alone."""
+def completed(series: Mapping[str, Array], coef: float | None = None) -> dict[str, Array]:
+    """Return the series, with those that follow exactly from others: the mean score and margin of the two sides, mean
+    s^2 of the penalty and its coefficient or of mean and spread, and the spread of mean s^2 and the mean.
+    """
     found = dict(series)
     if "mean_chosen" in found and "mean_rejected" in found:
         found.setdefault("mean_score", (found["mean_chosen"] + found["mean_rejected"]) / 2)
         found.setdefault("mean_margin", found["mean_chosen"] - found["mean_rejected"])
+    if coef and "penalty" in found:
+        found.setdefault("mean_square_sum", found["penalty"] / coef)
+    if "mean_score" in found and "spread" in found:
+        found.setdefault("mean_square_sum", 4 * (found["mean_score"] ** 2 + found["spread"] ** 2))
+    if "mean_score" in found and "mean_square_sum" in found:
+        rest = found["mean_square_sum"] / 4 - found["mean_score"] ** 2
+        found.setdefault("spread", np.sqrt(np.maximum(rest, 0.0)))
     return found
 
 
 def _case(log: Log, settings: Settings, prefix: str, name: str, strict: float) -> LogCase:
     own = {key: log.series[prefix + key] for key in SERIES if prefix + key in log.series}
-    series = completed(own)
+    series = completed(own, settings.coef)
     shown, decided, trends = {}, {}, {}
     for key, values in series.items():
         there = np.isfinite(values)
@@ -95,7 +104,7 @@ def _case(log: Log, settings: Settings, prefix: str, name: str, strict: float) -
             continue
         end = values[there][-_tail(int(there.sum())) :]
         effect = _autocorrelation(values[there])
-        variance = float(np.var(end)) * len(end) / max(len(end) - 1, 1)
+        variance = float(np.var(end))
         shown[key], decided[key] = (
             Level(alpha).mean(float(np.mean(end)), variance, len(end), effect) for alpha in (0.05, strict)
         )
@@ -125,11 +134,9 @@ def _bounds(step: Array, series: Mapping[str, Array], settings: Settings, strict
     if not coef:
         return ()
     if "mean_square_sum" in series:
-        what, values = "mean s^2", series["mean_square_sum"]
-    elif "penalty" in series:
-        what, values = "mean s^2 (the logged penalty over the coefficient)", series["penalty"] / coef
-    elif "mean_score" in series and "spread" in series:
-        what, values = "mean s^2", 4 * (series["mean_score"] ** 2 + series["spread"] ** 2)
+        values = series["mean_square_sum"]
+        logged = "penalty" in series and np.array_equal(values, series["penalty"] / coef, equal_nan=True)
+        what = "mean s^2 (the logged penalty over the coefficient)" if logged else "mean s^2"
     elif "mean_score" in series:
         what, values = "(mean s)^2, a part of mean s^2,", 4 * series["mean_score"] ** 2
     else:
@@ -138,8 +145,7 @@ def _bounds(step: Array, series: Mapping[str, Array], settings: Settings, strict
     if not len(values):
         return ()
     end = values[-_tail(len(values)) :]
-    variance = float(np.var(end)) * len(end) / max(len(end) - 1, 1)
-    shown, low = (Level(alpha).mean(float(np.mean(end)), variance, len(end)) for alpha in (0.05, strict))
+    shown, low = (Level(alpha).mean(float(np.mean(end)), float(np.var(end)), len(end)) for alpha in (0.05, strict))
     rest = float(largest_pull(np.zeros(()), settings.label_smoothing)) / (2 * coef)
     begin = (math.log(2) if settings.start is None else settings.start) / coef
     most = float(np.max(values))
@@ -169,10 +175,10 @@ def _unknown(log: Log, settings: Settings, shown: Mapping[str, Estimate]) -> dic
         "precision": "needs the scores pair by pair; the spacing at the mean score is known",
         "ties, duplicates, lengths, clusters": "need the scores pair by pair",
     }
-    if "mean_square_sum" not in shown and "spread" not in shown:
+    if "spread" not in shown:
         unknown["spread"] = "not logged: the mean of s is not enough"
-        if not ("penalty" in shown and settings.coef):
-            unknown["mean_square_sum"] = "no average of scores gives mean s^2; it is at least (mean s)^2 (T12)"
+    if "mean_square_sum" not in shown:
+        unknown["mean_square_sum"] = "no average of scores gives mean s^2; it is at least (mean s)^2 (T12)"
     if len(log.step) < 2 * FEW:
         unknown["trends"] = f"{len(log.step)} entries are too few to tell a trend from noise"
     if not settings.coef:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refrm.checks import check_array, check_flag, check_integer, check_number, check_scores
+from refrm.diagnosis.data import LARGEST
 from refrm.diagnosis.engine import SUBSETS, diagnose_source
 from refrm.diagnosis.model import Chunk, Diagnosis, Problems, Settings
 from refrm.diagnosis.tally import cut
@@ -115,8 +116,8 @@ def diagnose(
         raise InputError("length_w and length_l must both be given, or neither")
     if margin is not None:
         m = check_array("margin", np.broadcast_to(margin, n) if np.ndim(margin) == 0 else margin, n, f"() or {n}")
-        if not np.isfinite(m).all():
-            raise InputError(f"margin must be finite, got {m[~np.isfinite(m)][0]}")
+        if not (fine := np.abs(m) <= LARGEST).all():
+            raise InputError(f"margin must be finite, and within {LARGEST:g}, got {m[~fine][0]}")
         columns["margin"] = _double(m)
     names: tuple[str, ...] = ()
     if group is not None:

@@ -30,10 +30,11 @@ def calibrate(tally: Tally, level: Level, effect: float = 1.0) -> Calibration:
     confidence, accuracy = 1 - unsure / count, right / count
     gap = float(np.sum(count * confidence) - right.sum()) / n
     ece = float(np.sum(np.abs(right - count * confidence))) / n
-    noise = float(np.sum(np.sqrt(2 / math.pi * count * confidence * (1 - confidence)))) / n
-    drawn = np.random.default_rng(0).binomial(count.astype(np.int64), accuracy, (DRAWS, len(count)))
-    low, high = np.quantile(np.abs(drawn - count * confidence).sum(axis=1) / n, [0.025, 0.975])
-    factor, saved = scaling(tally, level)
+    noise = float(np.sum(np.sqrt(2 / math.pi * effect * count * confidence * (1 - confidence)))) / n
+    drawn = np.random.default_rng(tally.settings.seed).binomial(count.astype(np.int64), accuracy, (DRAWS, len(count)))
+    off = right - count * confidence + (drawn - right) * math.sqrt(effect)
+    low, high = np.quantile(np.abs(off).sum(axis=1) / n, [0.025, 0.975])
+    factor, saved = scaling(tally, level, effect)
     return Calibration(
         log_loss=level.mean(loss / n, loss2 / n - (loss / n) ** 2, n, effect),
         brier=level.mean(brier / n, brier2 / n - (brier / n) ** 2, n, effect),
@@ -74,7 +75,7 @@ def p_value(count: Array, right: Array, unsure: Array, effect: float = 1.0) -> f
     return float(chdtrc(freedom, total / effect))
 
 
-def scaling(tally: Tally, level: Level) -> tuple[Estimate | None, float | None]:
+def scaling(tally: Tally, level: Level, effect: float = 1.0) -> tuple[Estimate | None, float | None]:
     """Return the a that minimises mean softplus(-a*d) over the sample, and the log loss that it saves.
 
     None where there is no finite one: all margins of the sample are on one side, or as good as 0.
@@ -94,7 +95,7 @@ def scaling(tally: Tally, level: Level) -> tuple[Estimate | None, float | None]:
         if abs(step) <= 1e-9 * (1 + abs(a)):
             break
     doubt = d * sigmoid(-a * d)
-    half = level.t(len(d)) * math.sqrt(float(np.mean(doubt * doubt)) / len(d)) / _derivatives(d, a)[1]
+    half = level.t(len(d) / effect) * math.sqrt(effect * float(np.mean(doubt * doubt)) / len(d)) / _derivatives(d, a)[1]
     saved = float(np.mean(softplus(-scale * d)) - np.mean(softplus(-a * d)))
     how = "asymptotic" if tally.sample.rate == 1 else "sampled"
     return Estimate(a / scale, (a - half) / scale, (a + half) / scale, how), max(0.0, saved)

@@ -15,6 +15,9 @@ SERIES = (
 )
 """The names of a log's series; "heldout_" before a name says that it was taken on pairs not trained on."""
 
+LARGEST = 1e60
+"""The largest number that counts as finite: fourth powers, and sums of them, stay finite."""
+
 
 @dataclass(frozen=True, eq=False)
 class Chunk:

@@ -12,7 +12,7 @@ from refrm.diagnosis import rules_data, rules_scale
 from refrm.diagnosis.bounds import largest_pull
 from refrm.diagnosis.case import Case, ranked
 from refrm.diagnosis.figures import figures
-from refrm.diagnosis.groups import components
+from refrm.diagnosis.groups import Effects, components, effects
 from refrm.diagnosis.intervals import Level
 from refrm.diagnosis.model import (
     Bound,
@@ -25,7 +25,7 @@ from refrm.diagnosis.model import (
     Settings,
     Trend,
 )
-from refrm.diagnosis.suspicions import grid
+from refrm.diagnosis.suspicions import ENOUGH, grid
 from refrm.diagnosis.tally import BLOCK, Tally, cut
 from refrm.diagnosis.timeline import Timeline, scan
 from refrm.diagnosis.trends import trend
@@ -134,23 +134,23 @@ def _diagnosis(
     strict = FALSE_ALARMS / (len(RULES) * (1 + len(parts) * several))
     groups = components(whole.groups, settings.seed)
     overall = _case("", whole, settings, strict)
-    series, trends = {}, {}
+    series, trends, by = {}, {}, effects(whole.groups)
     if timeline is not None:
         series = timeline.series()
-        trends = _trends(series, settings.seed)
+        trends = _trends(series, settings.seed, by)
     overall = replace(
         overall,
         groups=groups if isinstance(groups, Groups) else None,
         series=series,
         trends=trends,
     )
-    overall = replace(overall, bounds=_bounds(overall))
+    overall = replace(overall, bounds=_bounds(overall, by))
     cases = [overall]
     if several:
-        cases += [_case(names[code], tally, settings, strict) for code, tally in parts.items()]
+        cases += [_part(names[code], tally, settings, strict) for code, tally in parts.items()]
         if timeline is not None and timeline.subsets:
             for code in parts:
-                own = _trends(timeline.series(code), settings.seed)
+                own = _trends(timeline.series(code), settings.seed, effects(parts[code].groups))
                 trends |= {f"{name}@{names[code]}": one for name, one in own.items()}
     found = [finding for case in cases for rule in (RULES if case.shown.n else RULES[:1]) for finding in rule(case)]
     return Diagnosis(
@@ -189,8 +189,17 @@ def _case(name: str, tally: Tally, settings: Settings, strict: float) -> Case:
     )
 
 
-def _trends(series: dict[str, Array], seed: int) -> dict[str, Trend]:
-    """Return the trends of a series of steps, with standard errors from the pairs of each."""
+def _part(name: str, tally: Tally, settings: Settings, strict: float) -> Case:
+    """Return the case of a subset; how its shift differs between prompts only where that is in question."""
+    case = _case(name, tally, settings, strict)
+    if case.strict.spread is None or case.strict.spread.low <= case.yardstick / 2:
+        return case
+    groups = components(tally.groups, settings.seed)
+    return replace(case, groups=groups if isinstance(groups, Groups) else None)
+
+
+def _trends(series: dict[str, Array], seed: int, by: Effects) -> dict[str, Trend]:
+    """Return the trends of a series; standard errors are from each step's pairs, as dependent as those at the end."""
     n = np.sqrt(series["n"])
     size = np.sqrt(np.maximum(series["mean_square_margin"] - series["mean_size"] ** 2, 0))
     errors = {
@@ -200,11 +209,13 @@ def _trends(series: dict[str, Array], seed: int) -> dict[str, Trend]:
         "mean_size": size / n,
         "accuracy": np.sqrt(series["accuracy"] * (1 - series["accuracy"])) / n,
     }
+    effect = (by.shift, by.shift, by.margin, by.margin, by.accuracy)
+    errors = {name: error * math.sqrt(one) for (name, error), one in zip(errors.items(), effect, strict=True)}
     found = {name: trend(series["step"], series[name], error, seed) for name, error in errors.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 
-def _bounds(case: Case) -> tuple[Bound, ...]:
+def _bounds(case: Case, by: Effects) -> tuple[Bound, ...]:
     """Return what T7 and T8 say about mean s^2, given the coefficient; T7 at every step."""
     coef, eps = case.settings.coef, case.settings.label_smoothing
     value, strict = case.shown.mean_square_sum, case.strict.mean_square_sum
@@ -223,7 +234,7 @@ def _bounds(case: Case) -> tuple[Bound, ...]:
     if case.series:
         mean, spread, n, each = (case.series[key] for key in ("mean_score", "spread", "n", "mean_square_sum"))
         # Var s^2 as of a normal distribution: 16 (4 mean^2 var + 2 var^2)
-        error = 4 * np.sqrt((4 * mean**2 + 2 * spread**2) * spread**2 / n)
+        error = 4 * np.sqrt((4 * mean**2 + 2 * spread**2) * spread**2 * by.shift / n)
         lows = each - Level(case.level / len(n)).t(math.inf) * error
         worst = int(np.argmax(lows))
         top, half = float(each[worst]), float(error[worst]) * Level().t(math.inf)
@@ -259,6 +270,8 @@ def _unknown(case: Case, groups: Groups | str, timeline: Timeline | None) -> dic
         unknown["bounds"] = "T7 and T8 need the coefficient of the training"
     if case.shown.calibration and case.shown.calibration.factor is None:
         unknown["calibration.factor"] = "all margins are on one side, or 0: the likelihood has no maximum"
+    if case.shown.n < ENOUGH:
+        unknown["clusters, rounding"] = f"{case.shown.n} pairs are too few: what is not found here may still be there"
     if case.shown.n and rules_data.untold(case):
         unknown["duplicates"] = "scores are rounded: repetitions cannot be told from coincidences"
     return unknown

@@ -4,7 +4,7 @@ import numpy as np
 
 from refrm.diagnosis.calibration import calibrate
 from refrm.diagnosis.groups import Effects, effects
-from refrm.diagnosis.intervals import Level, root
+from refrm.diagnosis.intervals import Level
 from refrm.diagnosis.model import Estimate, Figures, Histogram, Lengths, Precision
 from refrm.diagnosis.precision import FORMATS
 from refrm.diagnosis.tally import Tally
@@ -20,14 +20,15 @@ def figures(tally: Tally, level: Level) -> Figures:
         return Figures(nonfinite=tally.nonfinite)
     mean, margin, m = tally.moments.central()
     by = effects(tally.groups)
+    most = max(by.shift, by.margin)
     loss, square = tally.likelihood[4:6] / n
     return Figures(
         n=tally.n,
         nonfinite=tally.nonfinite,
         mean_score=level.mean(mean, m[2, 0], n, by.shift),
-        spread=root(level.mean(m[2, 0], m[4, 0] - m[2, 0] ** 2, n, by.shift)),
+        spread=level.deviation(m[2, 0], m[4, 0], n, by.shift),
         mean_margin=level.mean(margin, m[0, 2], n, by.margin),
-        std_margin=root(level.mean(m[0, 2], m[0, 4] - m[0, 2] ** 2, n, by.margin)),
+        std_margin=level.deviation(m[0, 2], m[0, 4], n, by.margin),
         mean_chosen=level.mean(mean + margin / 2, m[2, 0] + m[0, 2] / 4 + m[1, 1], n, by.shift),
         mean_rejected=level.mean(mean - margin / 2, m[2, 0] + m[0, 2] / 4 - m[1, 1], n, by.shift),
         min_score=tally.low,
@@ -38,10 +39,10 @@ def figures(tally: Tally, level: Level) -> Figures:
         loss=level.mean(float(loss), float(square - loss**2), n, by.accuracy),
         calibration=calibrate(tally, level, by.accuracy),
         precision={
-            name: Precision(level.share(row[0], n), level.share(row[1], n), float(row[2] / n))
+            name: Precision(level.share(row[0], n, most), level.share(row[1], n, most), float(row[2] / n))
             for name, row in zip(FORMATS, tally.precision, strict=True)
         },
-        lengths=_lengths(tally, level),
+        lengths=_lengths(tally, level, by),
         margins=_histogram(tally.sample.rows[:, 0] - tally.sample.rows[:, 1]),
         scores=_histogram(tally.sample.rows[:, 0] / 2 + tally.sample.rows[:, 1] / 2),
     )
@@ -75,12 +76,15 @@ def _accuracy(tally: Tally, level: Level, effect: float) -> dict[str, Estimate]:
     }
 
 
-def _lengths(tally: Tally, level: Level) -> Lengths | None:
+def _lengths(tally: Tally, level: Level, by: Effects) -> Lengths | None:
     sums = tally.lengths
     if not sums.n:
         return None
-    found = [level.correlation(sums.correlation(i, j), sums.n) for i, j in ((2, 5), (0, 3), (1, 4))]
-    longer, shorter = (level.share(right, n) if n else None for n, right in sums.longer)
+    found = [
+        level.correlation(sums.correlation(i, j), sums.n / effect)
+        for i, j, effect in ((2, 5, by.margin), (0, 3, by.shift), (1, 4, by.shift))
+    ]
+    longer, shorter = (level.share(right, n, by.accuracy) if n else None for n, right in sums.longer)
     return Lengths(found[0], found[1], found[2], longer, shorter)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from refrm.diagnosis.data import LARGEST
 from refrm.errors import FileError
 
 SCORES = {
@@ -268,8 +269,8 @@ def pairs_of(layout: Layout, row: Mapping[str, Any], position: int) -> list[dict
             found[role] = number(value, column)
             if found[role] is None and not role.startswith("length"):
                 raise Unreadable(f"a number in {column!r}, which is empty", missing=role in ("r_w", "r_l"))
-            if role in ("margin", "step") and not math.isfinite(found[role]):
-                raise Unreadable(f"a finite number in {column!r}, got {found[role]}")
+            if role in ("margin", "step") and not abs(found[role]) <= LARGEST:
+                raise Unreadable(f"a finite number, within {LARGEST:g}, in {column!r}, got {found[role]}")
         elif role in ("text_w", "text_l"):
             found[f"length_{role[-1]}"] = length(value)
         elif role in ("group", "subset"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from refrm.diagnosis.data import LARGEST
 from refrm.diagnosis.formats import NUMBERS, Layout
 
 
@@ -32,7 +33,7 @@ def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
 
 def required(frame: pl.DataFrame) -> pl.Series:
     """Return which rows lack a number that a pair must have: scores, and finite margins and steps."""
-    odd = [~pl.col(role).is_finite().fill_null(False) for role in ("margin", "step") if role in frame.columns]
+    odd = [~(pl.col(role).abs() <= LARGEST).fill_null(False) for role in ("margin", "step") if role in frame.columns]
     odd += [pl.col(role).is_null() for role in ("r_w", "r_l") if frame[role].null_count()]
     return frame.select(pl.any_horizontal(odd)).to_series() if odd else pl.repeat(False, frame.height, eager=True)
 

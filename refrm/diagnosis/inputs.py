@@ -167,6 +167,9 @@ def _csv(place: Place, named: Mapping[str, str], separator: str | None) -> Rows 
     layout = _known(place, sample, named)
     if layout is None:
         return Records(place, lambda ledger: checked(_cells(place, form), ledger))
+    twice = [column for column in layout.columns.values() if header.count(column) > 1]
+    if twice:
+        raise FileError(f"{place}: expected one column {twice[0]!r}, got {header.count(twice[0])} of that name")
     form = text.Csv(layout, header, separator, start)
     return Rows(place, layout, lambda ledger, moved: text.read(place, form, ledger, moved))
 

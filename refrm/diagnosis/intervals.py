@@ -18,12 +18,20 @@ class Level:
         return _quantile(self.alpha, max(n - 1, 0.0))
 
     def mean(self, value: float, variance: float, n: float, effect: float = 1.0) -> Estimate:
-        """Return the interval of a mean of ``n`` observations with this variance of one.
+        """Return the interval of a mean of ``n`` observations with this variance of one, the mean square deviation.
 
         ``effect`` is the design effect: by how much the variance of the mean exceeds that of independent pairs.
         """
-        half = self.t(n / effect) * math.sqrt(max(variance, 0.0) * effect / n) if n > 1 else math.inf
+        half = self.t(n / effect) * math.sqrt(max(variance, 0.0) * effect / (n - 1)) if n > 1 else math.inf
         return Estimate(float(value), float(value - half), float(value + half))
+
+    def deviation(self, square: float, fourth: float, n: float, effect: float = 1.0) -> Estimate:
+        """Return the interval of a standard deviation, from the second and fourth central moments.
+
+        A sample variance has the variance (fourth - (n - 3)/(n - 1) square^2)/n: above 0 for two observations, too.
+        """
+        variance = fourth - (n - 3) / (n - 1) * square**2 if n > 1 else 0.0
+        return root(self.mean(square, variance, n, effect))
 
     def share(self, k: float, n: float, effect: float = 1.0) -> Estimate:
         """Return Wilson's interval of k out of n."""

@@ -69,6 +69,7 @@ class Calibration:
         Means of softplus(-d) and of sigma(-d)^2.
     ece : Estimate
         Expected calibration error: sum over 20 bins of confidence of n_b/N |accuracy_b - confidence_b|.
+        The interval allows for its bias (``ece_noise``), so it may lie below the figure.
     ece_noise : float
         What ece would be on average if sigma(d) were right: its bias by sampling, which never vanishes.
     gap : Estimate

@@ -193,11 +193,14 @@ def precision_loss(case: Case) -> Iterator[Finding]:
     constant = spread is not None and abs(mean) > spread.value  # else the shift is another one for each pair
     centre = f", and subtract {mean:.6g} from the scores before they are rounded" if constant else ""
     spacing = float(FORMATS[worst].spacing(np.array([abs(mean)]))[0])
+    below = [name for name in hit if case.strict.precision[name].below.low > 0.1]
+    over = [name for name in hit if shown[name].overflow > 0]
+    lost = [f"{shown[below[-1]].below.value:.0%} of the margins are below one spacing of {below[-1]}"] if below else []
+    lost += [f"scores are beyond the range of {' and '.join(over)}"] if over else []
     yield Finding(
         "precision-loss",
         "finding",
-        f"in {' and '.join(hit)} scores of this size lose margins: {shown[worst].below.value:.0%} are below one"
-        f" spacing of {worst}",
+        f"in {' and '.join(hit)} scores of this size lose margins: {' and '.join(lost)}",
         {f"{name}_{what}": getattr(shown[name], what) for name in hit for what in ("below", "tied", "overflow")}
         | {"spacing_at_mean_score": spacing, "largest_score": size},
         ("T13", "T1"),

@@ -200,6 +200,8 @@ class Opened:
         for w, v in (("r_w", "r_l"), ("length_w", "length_l")):
             if (w in named) != (v in named):
                 raise InputError(f"{OPTIONS[w]} and {OPTIONS[v]} go together: name both columns, or neither")
+            if w in named and named[w] == named[v]:
+                raise InputError(f"{OPTIONS[w]} and {OPTIONS[v]} must be two columns, got {named[w]!r} for both")
         if len(set(map(str, files))) < len(files):
             raise InputError("a file is named twice")
         with ExitStack() as stack:

@@ -7,7 +7,7 @@ stay in the cache.
 import numpy as np
 
 from refrm.diagnosis.bounds import Wrong, margin_bounds, pulls
-from refrm.diagnosis.model import Chunk, Settings
+from refrm.diagnosis.data import LARGEST, Chunk, Settings
 from refrm.diagnosis.moments import Moments
 from refrm.diagnosis.precision import FORMATS, counts
 from refrm.diagnosis.sampling import Sample, Table, mixed
@@ -15,9 +15,6 @@ from refrm.spec import Array
 
 BLOCK = 1 << 13
 """Pairs that are added in one go: 64 KiB per array, so that a dozen of them stay in the cache."""
-
-LARGEST = 1e60
-"""The largest score that counts as finite: fourth powers, and sums of them, stay finite."""
 
 BINS = 20
 """Bins of confidence sigma(|d|) over [1/2, 1], of equal width."""
@@ -168,10 +165,11 @@ class Lengths:
 
     def add(self, *columns: Array) -> None:
         """Add r_w, r_l, d, length_w, length_l; pairs without finite lengths do not count."""
-        v = np.stack([*columns, columns[3] - columns[4]])
-        v = v[:, np.isfinite(v[5])]
+        v = np.stack(columns)
+        v = v[:, (np.abs(v[3:]) <= LARGEST).all(axis=0)]
         if not v.shape[1]:
             return
+        v = np.stack([*v, v[3] - v[4]])
         d, more = v[2], v[5]
         right = (d > 0) + 0.5 * (d == 0)
         for row, which in zip(self.longer, (more > 0, more < 0), strict=True):

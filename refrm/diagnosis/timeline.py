@@ -6,8 +6,7 @@ on the end of the axis: the shortest tail of steps that has `TAIL` pairs.
 
 import numpy as np
 
-from refrm.diagnosis.model import Chunk, PairSource
-from refrm.diagnosis.tally import LARGEST
+from refrm.diagnosis.data import LARGEST, Chunk, PairSource
 from refrm.errors import InputError
 from refrm.spec import Array, softplus
 
@@ -126,8 +125,8 @@ def scan(source: PairSource) -> Timeline | None:
             return None
         if not len(step):
             continue
-        if not np.isfinite(step).all():
-            raise InputError(f"step must be finite, got {step[~np.isfinite(step)][0]} in {source.name}")
+        if not (fine := np.abs(step) <= LARGEST).all():
+            raise InputError(f"step must be finite, and within {LARGEST:g}, got {step[~fine][0]} in {source.name}")
         first = np.flatnonzero(np.concatenate([[True], step[1:] != step[:-1]]))  # files are sorted by step, mostly
         values, counts = _counted(
             np.concatenate([values, step[first]]), np.concatenate([counts, np.diff([*first, len(step)])]), width
