@@ -573,6 +573,9 @@ def test_a_trend_of_three_checkpoints_needs_their_errors():
     paired = trends_module.trend(np.arange(11.0), np.arange(11.0), np.full(11, 100.0))  # errors do not add up
     assert paired.p_value == pytest.approx(2 * trends_module.mann_kendall(np.arange(11.0)))
     assert trends_module.trend(step, y).p_value > 0.1
+    many = np.random.default_rng(0).standard_normal((5, 3))
+    each = [trends_module.theil_sen(step, one).value for one in many]
+    assert np.median(trends_module._slopes(step, many), axis=-1).tolist() == each
     assert trends_module.trend(step[:1], y[:1]) is None
     assert trends_module.trend(step, np.array([np.nan, 1.0, 2.0])).n == 2
 
@@ -647,7 +650,10 @@ def test_chunks_and_threads_do_not_change_what_is_found():
     for a, b in [(one.figures, two.figures), (one.subsets["b"], two.subsets["b"])]:
         for name in ("mean_score", "spread", "mean_margin", "mean_square_sum"):
             assert getattr(a, name).value == pytest.approx(getattr(b, name).value, rel=1e-9, abs=1e-9)
-        assert a.accuracy == b.accuracy and a.precision == b.precision
+        assert a.accuracy == b.accuracy
+        for p, q in zip(a.precision.values(), b.precision.values(), strict=True):
+            assert (p.below.value, p.tied.value, p.overflow) == (q.below.value, q.tied.value, q.overflow)
+            assert p.below.high == pytest.approx(q.below.high, rel=1e-9)
     assert one.as_dict() == diagnose_source(ArraySource(whole, ("a", "b", "c"))).as_dict()  # the same bits again
 
 

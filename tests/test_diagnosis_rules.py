@@ -341,3 +341,12 @@ def test_a_shift_in_a_subset_is_told_by_its_prompts():
     found = diagnose(W + own * (part == "a"), L + own * (part == "a"), group=group, subset=part)
     shifts = [finding for finding in found.findings if finding.id == "per-prompt-shift"]
     assert shifts and all("from prompt to prompt" in finding.title for finding in shifts)
+
+
+def test_a_drift_in_a_subset_alone():
+    part = np.array(["a", "b", "c", "d"])[np.arange(len(LONG_W)) % 4]
+    moved = RAMP * np.select([part == "b", part == "c", part == "d"], [2.0, -1.0, -1.0])  # overall nothing moves
+    diagnosis = diagnose(LONG_W + moved, LONG_L + moved, step=STEPS, subset=part)
+    drifts = [finding for finding in diagnosis.findings if finding.id == "drift"]
+    assert [finding.subset for finding in drifts] == ["b, c, d"] and "T6" in drifts[0].theorems
+    assert diagnose(LONG_W, LONG_L, step=STEPS, subset=part).healthy

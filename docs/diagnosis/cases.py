@@ -11,6 +11,7 @@ import numpy as np
 from training import RIGHT, checkpoints, descend, form, newton, rest, scores, trl_log
 
 import refrm
+import refrm.datasets
 from refrm.diagnosis import diagnose, diagnose_log
 
 CASES = []

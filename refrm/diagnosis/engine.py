@@ -147,11 +147,13 @@ def _diagnosis(
     overall = replace(overall, bounds=_bounds(overall, by))
     cases = [overall]
     if several:
-        cases += [_part(names[code], tally, settings, strict) for code, tally in parts.items()]
-        if timeline is not None and timeline.subsets:
-            for code in parts:
-                own = _trends(timeline.series(code), settings.seed, effects(parts[code].groups))
-                trends |= {f"{name}@{names[code]}": one for name, one in own.items()}
+        for code, tally in parts.items():
+            case = _part(names[code], tally, settings, strict)
+            if timeline is not None and timeline.subsets:
+                own = timeline.series(code)
+                case = replace(case, series=own, trends=_trends(own, settings.seed, effects(tally.groups)))
+                trends |= {f"{name}@{names[code]}": one for name, one in case.trends.items()}
+            cases.append(case)
     found = [finding for case in cases for rule in (RULES if case.shown.n else RULES[:1]) for finding in rule(case)]
     return Diagnosis(
         kind="pairs",

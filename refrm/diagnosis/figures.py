@@ -20,7 +20,6 @@ def figures(tally: Tally, level: Level) -> Figures:
         return Figures(nonfinite=tally.nonfinite)
     mean, margin, m = tally.moments.central()
     by = effects(tally.groups)
-    most = max(by.shift, by.margin)
     loss, square = tally.likelihood[4:6] / n
     return Figures(
         n=tally.n,
@@ -39,7 +38,7 @@ def figures(tally: Tally, level: Level) -> Figures:
         loss=level.mean(float(loss), float(square - loss**2), n, by.accuracy),
         calibration=calibrate(tally, level, by.accuracy),
         precision={
-            name: Precision(level.share(row[0], n, most), level.share(row[1], n, most), float(row[2] / n))
+            name: Precision(level.share(row[0], n, by.margin), level.share(row[1], n, by.margin), float(row[2] / n))
             for name, row in zip(FORMATS, tally.precision, strict=True)
         },
         lengths=_lengths(tally, level, by),

@@ -20,9 +20,7 @@ AGREED = 0.6
 
 def theil_sen(x: Array, y: Array, alpha: float = 0.05) -> Estimate:
     """Return the median of the slopes between all points with different x, and Sen's interval, with ties in y."""
-    i, j = np.triu_indices(len(x), 1)
-    run = x[j] - x[i]
-    slopes = np.sort((y[j] - y[i])[run != 0] / run[run != 0])
+    slopes = np.sort(_slopes(x, y))
     if not len(slopes):
         return Estimate(math.nan, -math.inf, math.inf, "theil-sen")
     half = Level(alpha).t(math.inf) * math.sqrt(_variance(y))
@@ -34,6 +32,14 @@ def theil_sen(x: Array, y: Array, alpha: float = 0.05) -> Estimate:
         float(slopes[high]) if high < len(slopes) else math.inf,
         "theil-sen",
     )
+
+
+def _slopes(x: Array, y: Array) -> Array:
+    """Return the slopes between all points with different x; of many series, if y has more dimensions than one."""
+    i, j = np.triu_indices(len(x), 1)
+    apart = x[j] != x[i]
+    i, j = i[apart], j[apart]
+    return np.asarray((y[..., j] - y[..., i]) / (x[j] - x[i]))
 
 
 def mann_kendall(y: Array) -> float:
@@ -76,8 +82,7 @@ def trend(step: Array, y: Array, error: Array | None = None, seed: int = 0, *, l
         slope, p = theil_sen(x, means), mann_kendall(means)
     else:
         drawn = y + error * np.random.default_rng(seed).standard_normal((500, len(y)))
-        slopes = [theil_sen(step, one).value for one in drawn]
-        low, high = np.quantile(slopes, [0.025, 0.975])
+        low, high = np.quantile(np.median(_slopes(step, drawn), axis=-1), [0.025, 0.975])
         slope = Estimate(theil_sen(step, y).value, float(low), float(high), "bootstrap")
         size = math.hypot(error[0], error[-1])
         agreed = abs(_score(y)) >= AGREED * len(y) * (len(y) - 1) / 2
