@@ -77,7 +77,7 @@ class Objective:
         functions(self.backend)
         chosen, rejected = check_features(self.chosen, self.rejected, self.model.n_features)
         for _, term in self.loss.terms:
-            if isinstance(term, BradleyTerry):
+            if isinstance(term, BradleyTerry) and term.margin.ndim:
                 check_margin(term.margin, len(chosen))
         object.__setattr__(self, "chosen", chosen)
         object.__setattr__(self, "rejected", rejected)
