@@ -4,6 +4,7 @@ import doctest
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pkgutil
 import re
@@ -89,6 +90,11 @@ def at_work(tmp_path, monkeypatch):
         "import numpy as np\ndef reward_loss(r_w, r_l):\n"
         "    return np.mean(np.logaddexp(0, r_l - r_w) + 0.01 * (r_w + r_l) ** 2)\n"
     )
+    rng = np.random.default_rng(0)
+    d, s = rng.normal(size=(2, 300))
+    d = np.where(rng.random(300) < 1 / (1 + np.exp(-d)), d, -d)  # calibrated: exit code 0
+    lines = (json.dumps({"chosen": (a + b) / 2, "rejected": (a - b) / 2}) for a, b in zip(s, d, strict=True))
+    (tmp_path / "scores.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
