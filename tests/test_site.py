@@ -136,7 +136,8 @@ def test_what_cannot_be_pinned_is_said(page, capsys, before, after, message):
 
 
 def test_a_changed_function_of_refrm_fails_its_theorem_page(tmp_path, capsys):
-    shutil.copytree(ROOT / "docs" / "theorems", tmp_path / "docs" / "theorems")
+    for part in ("theorems", "proofs"):
+        shutil.copytree(ROOT / "docs" / part, tmp_path / "docs" / part)
     shutil.copytree(ROOT / "refrm", tmp_path / "refrm")
     shutil.copy(ROOT / "docs" / "coefficients.py", tmp_path / "docs")
     spec = tmp_path / "refrm" / "spec.py"
