@@ -20,7 +20,9 @@ from matplotlib.figure import Figure
 from refrm.cli import cli
 from refrm.diagnosis import Estimate, Log, diagnose, diagnose_log, settings
 from refrm.diagnosis import wording as words
+from refrm.diagnosis.case import ORDER
 from refrm.diagnosis.html import page, write_html
+from refrm.diagnosis.markup import sentence
 from refrm.diagnosis.model import Problem, Problems
 from refrm.diagnosis.panels import INK, panels
 from refrm.diagnosis.plots import plot_diagnosis
@@ -404,8 +406,27 @@ def test_figures_are_written_to_the_places_that_are_sure(x, share, expected):
     assert words.both(x, share) == expected
 
 
+@pytest.mark.parametrize(
+    "raw, expected",
+    [
+        ("a finding `of x`", "A finding <code>of x</code>."),
+        ("r_w is <b>", "r_w is &lt;b&gt;."),
+        ("s/2 spreads", "s/2 spreads."),
+        ("scores differ: why?", "Scores differ: why?"),
+        ("one ` tick", "One ` tick."),
+    ],
+)
+def test_sentences(raw, expected):
+    assert sentence(raw) == expected
+
+
 def test_every_theorem_has_words():
     assert list(words.THEOREMS) == [f"T{k}" for k in range(1, 15)]
+
+
+def test_the_guide_names_every_finding():
+    guide = Path(__file__).parent.parent / "docs" / "howto" / "diagnose.md"
+    assert re.findall(r"^\| `([a-z][a-z-]+)` \|", guide.read_text(encoding="utf-8"), re.M) == list(ORDER)
 
 
 # --- the command line
