@@ -215,7 +215,7 @@ def _trend_rows(trends: Mapping[str, Trend]) -> Iterator[tuple[Name, Sequence[st
                 wording.value(trend.slope),
                 wording.interval(trend.slope),
                 wording.number(trend.change),
-                f"{trend.p_value:.2g}",
+                wording.probability(trend.p_value),
                 "" if late is None else wording.both(late.slope),
             ),
         )
@@ -225,7 +225,7 @@ def trend_name(key: str) -> str:
     """Return the name of a trend for a reader."""
     name, _, subset = key.partition("@")
     held = name.startswith("heldout_")
-    text = name.removeprefix("heldout_").replace("_", " ")
+    text = name.removeprefix("heldout_").replace("mean_size", "mean |d|").replace("_", " ")
     return text + (", held out" if held else "") + (f" in {subset}" if subset else "")
 
 

@@ -1,5 +1,6 @@
 """Pieces of a page, from texts that may hold anything."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
@@ -28,7 +29,8 @@ def text(raw: str) -> str:
 
 def sentence(raw: str) -> str:
     """Return escaped text that begins with a capital and ends with a stop, with code where backticks say so."""
-    raw = raw[:1].upper() + raw[1:] if raw[:2].isalpha() else raw
+    if re.match(r"a |[a-z]{2,}\b(?!_)", raw):  # a word, and no symbol
+        raw = raw[0].upper() + raw[1:]
     pieces = text(raw if raw.endswith((".", "?", "!")) else f"{raw}.").split("`")
     if len(pieces) % 2 == 0:
         return "`".join(pieces)

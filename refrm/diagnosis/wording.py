@@ -68,6 +68,11 @@ def percent(x: float, places: int | None = None) -> str:
     return f"{100 * x:.{places}f}%" if places is not None else f"{100 * x:.3g}%" if abs(x) < 0.9995 else "100%"
 
 
+def probability(x: float) -> str:
+    """Return a p-value; how small a very small one is does not matter."""
+    return "under 0.0001" if x < 1e-4 else f"{x:.2g}"
+
+
 def value(x: Any, share: bool = False) -> str:
     """Return a figure without its interval, to the places that the interval leaves sure."""
     places = None
@@ -222,7 +227,7 @@ def evidence(items: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         form, _, what = key.rpartition("_")
         share = key.startswith(_SHARES) or what in _LOSSES
         name = _LOSSES[what].format(form) if what in _LOSSES else _WORDS.get(key, key.replace("_", " "))
-        yield name, value(x, share), interval(x, share)
+        yield name, probability(x) if key == "p_value" else value(x, share), interval(x, share)
 
 
 def subject(found: Diagnosis) -> tuple[str, str]:

@@ -112,5 +112,6 @@ def test_print_is_black_on_white_and_cuts_nothing_off(open_page, report):
     page.emulate_media(media="print", color_scheme="dark")
     colours = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
     assert colours == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+    assert page.locator("details dl").first.bounding_box()["height"] > 20  # what is folded on a screen is printed
     over = "[...document.querySelectorAll('table')].map((t) => t.getBoundingClientRect().right - innerWidth)"
     assert max(page.evaluate(over)) <= 0
