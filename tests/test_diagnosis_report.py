@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from refrm.cli import cli
 from refrm.diagnosis import Estimate, Log, diagnose, diagnose_log, settings
 from refrm.diagnosis import wording as words
-from refrm.diagnosis.case import ORDER
+from refrm.diagnosis.case import ORDER, suggested, term
 from refrm.diagnosis.html import page, write_html
 from refrm.diagnosis.markup import sentence
 from refrm.diagnosis.model import Problem, Problems
@@ -84,7 +84,7 @@ def log():
         "mean_score": 0.008 * step + 0.2 * rng.standard_normal(200),
         "min_score": 0.008 * step - 4,
         "max_score": 0.008 * step + 4,
-        "mean_margin": 3 * (1 - np.exp(-step / 500)) + 0.2 * rng.standard_normal(200),
+        "mean_margin": np.where(step % 70, 3 * (1 - np.exp(-step / 500)) + 0.2 * rng.standard_normal(200), np.nan),
         "accuracy": 0.5 + 0.3 * (1 - np.exp(-step / 400)),
         "heldout_mean_score": held,
     }
@@ -418,6 +418,14 @@ def test_figures_are_written_to_the_places_that_are_sure(x, share, expected):
 )
 def test_sentences(raw, expected):
     assert sentence(raw) == expected
+
+
+def test_a_coefficient_that_is_large_enough_is_not_called_for_again():
+    assert term(settings()).startswith("train with 0.035*mean (r_w + r_l)^2")
+    assert term(settings(coef=0.01)).startswith("train with 0.035*mean")
+    # four times the least coefficient keeps s/2 within half the target
+    assert term(settings(coef=4 * suggested(settings()))).endswith("the root mean square of s/2 below 0.5 (T8)")
+    assert "`refrm check`" in term(settings(coef=1.0))
 
 
 def test_every_theorem_has_words():

@@ -81,6 +81,20 @@ def _pull(margin: float, eps: float) -> float:
     return float(largest_pull(np.array(margin), eps))
 
 
+def term(settings: Settings, margin: float = 0.0) -> str:
+    """Return what to do about a shift in training (T8); a coefficient that is large enough has to act, first of all."""
+    least, coef = suggested(settings, margin), settings.coef
+    if coef and coef >= least:
+        return (
+            f"see that the coefficient {coef:g} reaches the loss (`refrm check`), or train longer: at rest it keeps the"
+            f" root mean square of s/2 below {settings.target * (least / coef) ** 0.5:.2g} (T8)"
+        )
+    return (
+        f"train with {least:.2g}*mean (r_w + r_l)^2, which keeps the root mean square of s/2 below {settings.target:g}"
+        " at rest (T8)"
+    )
+
+
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return findings before notes, those that explain others first; what is explained becomes a note."""
     found = list(findings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refrm.diagnosis.case import outside, suggested
+from refrm.diagnosis.case import outside, term
 from refrm.diagnosis.model import Bound, Estimate, Finding, Settings, Trend
 from refrm.diagnosis.precision import FORMATS
 from refrm.diagnosis.rules_data import LARGE, NON_FINITE, TOKEN
@@ -126,7 +126,8 @@ def impossible_loss(case: LogCase) -> Iterator[Finding]:
     negative = loss < 0
     below = negative
     if margin is not None:
-        floor = np.logaddexp(0, -margin)
+        with np.errstate(invalid="ignore"):  # a step that logs no margin has NaN there
+            floor = np.logaddexp(0, -margin)
         below = negative | (loss < 0.98 * floor - 1e-3)  # averages over slightly other steps differ a little
     share = float(np.mean(below[np.isfinite(loss)])) if np.isfinite(loss).any() else 0.0
     subtracted = penalty is not None and bool(np.nanmin(penalty, initial=0.0) < -1e-9)
@@ -163,8 +164,7 @@ def global_shift(case: LogCase) -> Iterator[Finding]:
         {"mean_score": case.shown["mean_score"], "margin_size": case.yardstick}
         | {k: case.shown[k] for k in ("spread", "min_score", "max_score") if k in case.shown},
         ("T1", "T6", "T11"),
-        f"subtract {c:.6g} from every score (T11); or train with {suggested(case.settings):.2g}*mean (r_w + r_l)^2"
-        " (T8)",
+        f"subtract {c:.6g} from every score (T11); or {term(case.settings)}",
         "a log does not tell whether the shift is one constant or differs from prompt to prompt, which a constant does"
         " not mend: save scores pair by pair",
         case.name,
@@ -194,7 +194,7 @@ def drift(case: LogCase) -> Iterator[Finding]:
             "last": end,
         },
         ("T6", "T7", "T8"),
-        f"{given}train with {suggested(case.settings):.2g}*mean (r_w + r_l)^2 (T8)",
+        f"{given}{term(case.settings)}",
         "growth of margins has another cause and another cure (T3, T14)",
         case.name,
         ("penalty-missing", "squared-difference", "detached-side", "minus-sign", "negative-coefficient"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from refrm.diagnosis.bounds import IDENTITIES, Wrong
-from refrm.diagnosis.case import Case, outside
+from refrm.diagnosis.case import Case, outside, term
 from refrm.diagnosis.model import Finding
 from refrm.diagnosis.precision import FORMATS
 
@@ -36,8 +36,7 @@ def global_shift(case: Case) -> Iterator[Finding]:
             "share_of_energy": _share(case, 4 * c * c),
         },
         ("T1", "T6", "T11"),
-        f"subtract {c:.6g} from every score (T11); or train with {case.suggested_coef:.2g}*mean (r_w + r_l)^2, which"
-        f" keeps the root mean square of s/2 below {case.settings.target:g} at rest (T8)",
+        f"subtract {c:.6g} from every score (T11); or {term(case.settings, case.margin)}",
         "no ranking, probability or accuracy changes; the spread of s/2 stays under subtraction",
         case.name,
         ("penalty-missing", "squared-difference"),
@@ -63,8 +62,8 @@ def per_prompt_shift(case: Case) -> Iterator[Finding]:
         f" {case.yardstick:.3g}",
         evidence,
         ("T1", "T9", "T11", "T8"),
-        f"train with {case.suggested_coef:.2g}*mean (r_w + r_l)^2 (T8). Afterwards only a constant for each prompt"
-        " helps, subtracted from all of its responses (T11)",
+        f"{term(case.settings, case.margin)}. Afterwards only a constant for each prompt helps, subtracted from all of"
+        " its responses (T11)",
         "one constant for all scores leaves this spread as it is; compare responses within a prompt only, until then",
         case.name,
         ("penalty-missing", "sum-to-zero", "batch-sum", "squared-difference"),
@@ -99,8 +98,8 @@ def drift(case: Case) -> Iterator[Finding]:
             "last": end,
         },
         ("T6", "T7", "T8"),
-        f"{more}train with {case.suggested_coef:.2g}*mean (r_w + r_l)^2 (T8); scores so far lose it by subtracting"
-        " each checkpoint's own mean (T11)",
+        f"{more}{term(case.settings, case.margin)}; scores so far lose it by subtracting each checkpoint's own mean"
+        " (T11)",
         "growth of margins has another cause and another cure (T3, T14)",
         case.name,
         ("penalty-missing", "squared-difference", "detached-side", "minus-sign", "negative-coefficient"),
@@ -228,11 +227,11 @@ def bound_violated(case: Case) -> Iterator[Finding]:
         "bound-violated",
         "finding",
         f"mean s^2 is {value.value:.4g}; with coefficient {coef:g} it is at most"
-        f" {first.bound:.4g} ({', '.join(b.theorem for b in broken)})",
+        f" {first.bound:.4g} ({', '.join(dict.fromkeys(b.theorem for b in broken))})",
         {"mean_square_sum": value, "share_of_the_mean": 4 * mean * mean / value.value}
         | ({"implied_coefficient": implied(case, "right")} if case.settings.converged else {})
         | {f"bound_{b.theorem}": b.bound for b in broken},
-        tuple(b.theorem for b in broken),
+        tuple(dict.fromkeys(b.theorem for b in broken)),
         "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its"
         " sign; if both are right, train longer: T8 holds at rest, T7 from the start on",
         "the bounds are for the pairs trained on: held-out pairs exceed them where the model does not generalise",
