@@ -118,3 +118,15 @@ def test_features_of_the_right_layout_are_not_copied(tmp_path):
 def test_a_dtype_that_is_not_computed_in(dtype):
     with pytest.raises(InputError, match="dtype must be float64 or float32, got"):
         Objective(Linear(3), LOSS, DATA.chosen, DATA.rejected, dtype=dtype)
+
+
+def test_an_objective_makes_nothing_as_long_as_its_features():
+    import tracemalloc
+
+    x, y = np.zeros((2, 1 << 20, 1), np.float32)
+    tracemalloc.start()
+    try:
+        Objective(Linear(1), LOSS, x, y)
+        assert tracemalloc.get_traced_memory()[1] < x.nbytes / 4
+    finally:
+        tracemalloc.stop()
