@@ -238,7 +238,7 @@ class Finding:
     subset : str
         Where it was found; empty for all pairs.
     lookalikes : tuple of str
-        Names of the mistakes of `refrm.oracle.MISTAKES` that would look like this.
+        Names of the mistakes of ``refrm.oracle.MISTAKES`` that would look like this.
     """
 
     id: str
