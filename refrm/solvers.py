@@ -194,12 +194,8 @@ class LBFGS:
             state.step += 1
             if state.step < stop_at:
                 run.observe(replace(state, theta=accepted.theta.astype(state.theta.dtype)))
-            # a few more steps often prove what would else take a linear program
-            if accepted.norm <= self.tol and (not near or accepted.norm <= self.tol / 100 or proven()):
+            if accepted.norm <= self.tol:
                 raise StopIteration
-
-        def proven() -> bool:
-            return near is not None and near.certifies(wide, accepted.theta, accepted.grad)
 
         if last.norm > self.tol:
             options = {"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 20}
@@ -211,7 +207,9 @@ class LBFGS:
             state.stop = "converged"
         elif accepted.value >= first.value and accepted.norm >= first.norm:
             state.stop = "stalled"  # from a fresh memory
-        if (state.stop or state.step >= self.max_iter) and not (near and (proven() or settles(wide, near, accepted))):
+        if (state.stop or state.step >= self.max_iter) and not (
+            near and (near.certifies(wide, accepted.theta, accepted.grad) or settles(wide, near, accepted))
+        ):
             state.stop = "separable" if run.separable() else state.stop
 
 
