@@ -289,7 +289,7 @@ def test_the_same_bits_on_two_threads_uncompiled(monkeypatch):
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 511, 512, 513, 1025])
+@pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 255, 256, 257, 511, 512, 513, 1025])
 def test_every_length_of_a_block(n):
     w, v = np.random.default_rng(n).normal(size=(2, n))
     for loss in ((1.0, 0.0, 0.1, 0.0), COEF):
@@ -298,12 +298,45 @@ def test_every_length_of_a_block(n):
         np.testing.assert_allclose(found[1], truth[1], rtol=1e-13, atol=1e-16)
 
 
+ENDS = {"e^-128": 128.0, "e^-88": 88.0, "e^-38": 38.0, "e^-27": 27.0, "e^-9": 9.0, "log 2": 0.0, "9": -9.0, "128": -128.0}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("n", [17, 255, 256, 257, 1025])
+def test_the_mean_of_losses_of_any_size(end, n):
+    # One logarithm of up to 1025 factors 1 + e^-|d|, from 1 + 1e-56 to 2^1025: 7u, and 8u for the squares.
+    w = ENDS[end] * np.linspace(0.99, 1.0, n)
+    v = w - np.random.default_rng(n).permutation(w)
+    w = w + v
+    means, _, _ = kernels.objective(w, v, None, 0.0, (1.0, 0.0, 0.1, 0.0), None)
+    exact = [(reference.exact(a), reference.exact(b)) for a, b in zip(w, v, strict=True)]
+    loss = sum(reference.MP.log1p(reference.MP.exp(b - a)) for a, b in exact) / n
+    square = sum((a + b) ** 2 for a, b in exact) / n
+    assert abs(means[0] - loss) <= 7 * 2.0**-53 * loss
+    assert abs(means[2] - square) <= 8 * 2.0**-53 * square
+
+
+@pytest.mark.compiled
+def test_a_product_of_losses_does_not_overflow(monkeypatch):
+    monkeypatch.setattr(pairwise, "at_the_ends", None)  # which would mend it
+    n = 2 * pairwise.CHUNK + 5000  # several products of 2^512 a lane, the last one folded
+    means, g_w, g_l = kernels.objective(np.ones(n), np.ones(n), None, 0.0, (1.0, 0.0, 0.0, 0.0), None)
+    assert abs(means[0] - math.log(2)) <= 7 * 2.0**-53 * math.log(2)
+    assert (g_w == -0.5 / n).all() and (g_l == 0.5 / n).all()
+
+
 @pytest.mark.parametrize(
     "scores", [(800.0, 0.0), (0.0, 800.0), (1e308, 1e308), (-1e308, 1e308), (np.inf, 0.0), (np.nan, 0)]
 )
 def test_a_block_with_a_pair_that_is_out_of_the_ordinary(scores):
-    w, v = np.random.default_rng(0).normal(size=(2, 20))
-    w[7], v[7] = scores
+    w, v = np.random.default_rng(0).normal(size=(2, 300))
+    for at in (7, 290):  # in a whole block, and in one that is filled up
+        check_a_pair_out_of_the_ordinary(w, v, at, scores)
+
+
+def check_a_pair_out_of_the_ordinary(w, v, at, scores):
+    w, v = w.copy(), v.copy()
+    w[at], v[at] = scores
     with np.errstate(all="ignore"):
         for coef in ((1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.5, 0.0)):
             found, truth = (of.objective(w, v, None, 0.0, coef, None) for of in (kernels, spec))
@@ -330,7 +363,7 @@ def check_float32(w, v, coef=(1.0, 0.0, 0.01, 0.0)):
 def try_narrow(w, v, c_s):
     """Return whether `narrow_block` is sure of the gradients of one pair, with c_pair = 1."""
     one = [np.array([x], np.float32) for x in (w, v, 0, 0)]
-    return narrow.narrow_block(*one[:2], (1.0, 0.0, c_s, 0.0, 0.0), *one[2:], np.empty((8, 2)))
+    return narrow.narrow_block(*one[:2], (1.0, 0.0, c_s, 0.0, 0.0), *one[2:], np.empty(1), np.empty(1))[0]
 
 
 def near(points):
@@ -342,7 +375,6 @@ def near(points):
 BOUNDARIES = near(
     [0.0, -0.0, 1e-45, 1e-38, 1e-8, 1.0, 88.0, 104.0, *(math.log(2) / 2 * np.arange(1, 40)), 127.5, 128.0]
 )
-ENDS = {"e^-128": 128.0, "e^-88": 88.0, "e^-40": 40.0, "e^-9": 9.0, "log 2": 0.0, "9": -9.0, "128": -128.0}
 
 
 def test_the_exponential_of_float32_differences():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba.extending import intrinsic, overload
 
 from refrm.spec import Array
@@ -69,6 +70,12 @@ def copy(x: Array, y: Array) -> None:
         y[i] = x[i]
 
 
+@inline
+def bits(x: float) -> np.int64:
+    """Return the number that a float64 is in memory."""
+    return np.float64(x).view(np.int64)
+
+
 SPLITTER = 134217729.0  # 2^27 + 1, Veltkamp
 
 
@@ -80,9 +87,8 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
     return s, (a - (s - t)) + (b - t)
 
 
-@inline
 def two_product(a: float, b: float) -> tuple[float, float]:
-    """Return the rounded product and its exact error (Dekker); no overflow below 2^996."""
+    """Return the rounded product and its exact error: compiled by one fma, else Dekker's, of no overflow below 2^996."""
     p = a * b
     c = SPLITTER * a
     a_hi = c - (c - a)
@@ -101,6 +107,11 @@ def fma(a: float, b: float, c: float) -> float:
 @overload(fma, strict=False)
 def _compiled_fma(a: float, b: float, c: float) -> Any:  # pragma: no cover - runs in the compiler
     return lambda a, b, c: _llvm_fma(a, b, c)  # type: ignore[call-arg]
+
+
+@overload(two_product, strict=False)
+def _compiled_two_product(a: float, b: float) -> Any:  # pragma: no cover - runs in the compiler
+    return lambda a, b: (a * b, fma(a, b, -(a * b)))
 
 
 @intrinsic

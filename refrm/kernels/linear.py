@@ -9,7 +9,9 @@ import numba
 import numpy as np
 
 from refrm.kernels.compiler import jit, reassociated, side_by_side
-from refrm.kernels.pairwise import add_block, add_lanes, block, combine, in_full, mean_sum, numbers
+from refrm.kernels.pairwise import block, in_full, mean_sum, numbers
+from refrm.kernels.plain import blocks, start, totals_of
+from refrm.kernels.sums import add_block, add_lanes, combine
 from refrm.spec import Array, Coefficients
 
 PARTS = 16  # runs of pairs whose sums are kept apart: so the order of summation does not depend on the threads
@@ -55,7 +57,7 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
     n, p = x_w.shape
     rows = max(2, min(ROWS, CACHE // (2 * p * x_w.itemsize)) // 2 * 2)
     work, lanes = np.zeros((8, rows)), np.empty((6, rows // 2))
-    scores = np.empty((4, rows))
+    scores, state = np.empty((4, rows)), start()
     for part in range(begin, end):
         lanes[:] = 0.0
         for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
@@ -66,13 +68,19 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             k = stop - at
             r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l)
-            block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
-            work[:3, k:] = 0.0
-            for kind in range(2 if share is None else 3):
-                add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
+            if share is None:
+                blocks(r_w, r_l, coef, None, g_w, g_l, state)
+            else:
+                block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
+                work[:3, k:] = 0.0
+                for kind in range(3):
+                    add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
             grad[part, p] += g_w.sum() + g_l.sum()
-        add_lanes(lanes, totals[: 4 if share is None else 6, part])
+        if share is None:
+            totals_of(state, totals[:4, part])
+        else:
+            add_lanes(lanes, totals[:, part])
 
 
 def linear_objective(
@@ -82,7 +90,7 @@ def linear_objective(
     """Compute `refrm.spec.linear_objective`, with the same bits on any number of threads."""
     n, p = x_w.shape
     w, bias = np.ascontiguousarray(theta[:p], np.float64), float(theta[p]) if theta.size > p else 0.0
-    scale, margin, share = in_full(n, margin, label_smoothing, coef, share)
+    count, margin, share = in_full(n, margin, label_smoothing, coef, share)
     mean_s = 0.0
     if coef[3]:
         r_w, r_l = np.empty(n), np.empty(n)
@@ -90,7 +98,7 @@ def linear_objective(
         mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
     grad, totals = np.zeros((PARTS, p + 1)), np.zeros((6, PARTS))
     threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
-    work = (x_w, x_l, w, bias, margin, share, label_smoothing, numbers(scale, coef, mean_s))
+    work = (x_w, x_l, w, bias, margin, share, label_smoothing, numbers(count, coef, mean_s))
     side_by_side(threads, PARTS, lambda begin, end: sweep(*work, begin, end, grad, totals))
     loss, square, gap = combine(totals)
-    return (scale * loss, scale * gap, scale * square, mean_s), grad.sum(0)[: theta.size]
+    return (loss / count, gap / count, square / count, mean_s), grad.sum(0)[: theta.size]

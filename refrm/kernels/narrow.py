@@ -1,8 +1,8 @@
 """Blocks of float32 scores in shorter arithmetic, with a proof that the result is the same.
 
-A float32 gradient needs 24 bits of the 53 that `pairwise.block` computes. Here it is computed twice, from both ends of
-an interval that holds the exact slope and that of `block`: where both round to one float32, `block` has that one too.
-In one block out of a few hundred they do not, and the caller turns to `block`. docs/theorems/numerics.md has the
+A float32 gradient needs 24 bits of the 53 that `plain` computes. Here it is computed twice, from both ends of
+an interval that holds the exact slope and that of `plain`: where both round to one float32, `plain` has that one too.
+In one block out of a few hundred they do not, and the caller turns to `plain`. docs/theorems/numerics.md has the
 bounds.
 """
 
@@ -10,12 +10,12 @@ import math
 
 import numpy as np
 
-from refrm.kernels.compiler import fma, inline, jit, reassociated
+from refrm.kernels.compiler import bits, fma, inline, jit, reassociated
 from refrm.kernels.scalar import LOG2E, ROUND
 from refrm.spec import Array
 
 REACH = 128.0  # up to here, rounding d = r_w - r_l changes exp(-|d|) by at most 2^-46
-# More than the relative error of sigma(-d) here, 2^-44.9, and that of `block` together.
+# More than the relative error of sigma(-d) here, 2^-44.9, and that of `plain` together.
 NEAR, FAR = -(1.0 - 2.0**-44), -(1.0 + 2.0**-44)
 # Minimax polynomial, docs/coefficients.py: 2^r to 2^-46.
 EXP2 = (
@@ -23,12 +23,6 @@ EXP2 = (
     *(0.0013333557617611293, 0.00015403434947522341, 1.5252984834790605e-05, 1.3259405733526401e-06),
     1.0150337476672251e-07,
 )
-
-
-@inline
-def bits(x: float) -> np.int64:
-    """Return the number that a float64 is in memory."""
-    return np.float64(x).view(np.int64)
 
 
 @inline
@@ -87,26 +81,23 @@ def multiply(x: Array, y: Array) -> None:
 
 
 @jit
-def narrow_block(r_w, r_l, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Fill the gradients of at most 512 pairs, and return whether they are sure; if so, work[:2, :2] has the sums of
-    the loss and of s^2, each followed by a 0.
+def narrow_block(r_w, r_l, coef, g_w, g_l, e, s):  # type: ignore[no-untyped-def]
+    """Fill the gradients of at most a block of pairs, and return whether they are sure, and if so the sums of the loss
+    and of s^2. ``e`` and ``s`` are arrays to work in.
 
     The sum of all log(1 + e) is one logarithm of a product; where this is small, of one that does not round 1 + e.
     """
     c_pair, _, c_s, _, pull = coef
-    e, s = work[3, : r_w.size], work[4, : r_w.size]
+    e, s = e[: r_w.size], s[: r_w.size]
     largest, linear, square = exponentials(r_w, r_l, e, s)
     unsure, product = gradients(r_w, r_l, e, s, NEAR * c_pair, FAR * c_pair, 2.0 * c_s, pull, g_w, g_l)
     if unsure != 0 or largest >= bits(REACH):
-        return False
+        return False, 0.0, 0.0
     if product > 2.0:
-        tail = math.log(product)
-    else:
-        n = e.size
-        while n > 1:
-            half = (n + 1) // 2
-            multiply(e[: n - half], e[half:n])
-            n = half
-        tail = math.log1p(e[0])
-    work[0, 0], work[0, 1], work[1, 0], work[1, 1] = linear + tail, 0.0, square, 0.0
-    return True
+        return True, linear + math.log(product), square
+    n = e.size
+    while n > 1:
+        half = (n + 1) // 2
+        multiply(e[: n - half], e[half:n])
+        n = half
+    return True, linear + math.log1p(e[0]), square

@@ -6,17 +6,20 @@ for N up to 2^40; that of float32 scores is within 2^-42.
 """
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
 from refrm import spec
-from refrm.kernels.compiler import copy, fma, jit, side_by_side, two_product, two_sum
-from refrm.kernels.narrow import narrow_block
-from refrm.kernels.scalar import FAST, SQUARE, exp_parts, halved, log1p_halved, logistic, pair, reduced, two_to
+from refrm.kernels.compiler import copy, fma, inline, jit, side_by_side, two_product, two_sum
+from refrm.kernels.plain import blocks, slow_pair, start, totals_of
+from refrm.kernels.scalar import FAST, SQUARE, halved, log1p_halved, logistic, pair, reduced, scaled_exp
+from refrm.kernels.sums import add_block, add_lanes, combine
 from refrm.spec import Array, Coefficients, Jet
 
 LARGE, TINY = 2.0**900, 2.0**-900
+FAINT = 2.0**-40  # a mean loss so small that `plain` loses part of it
 
 
 @jit
@@ -106,7 +109,7 @@ FEW = 8  # pairs that are done one by one before the loops have begun
 CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation does not depend on the threads
 
 
-# A block goes through short loops, one after the other: each fits the processor's window, a long one waits for itself.
+# What `plain` leaves: weights, margins, label smoothing, d^2. Blocks go through short loops as there.
 
 
 @jit
@@ -116,11 +119,10 @@ def reduce_block(r_w, r_l, margin, z, r, t):  # type: ignore[no-untyped-def]
     for i in range(r_w.size):
         w, v = np.float64(r_w[i]), np.float64(r_l[i])
         hi, lo = two_sum(w, -v)
-        if margin is not None:
-            high, low = two_sum(hi, -margin[i])
-            lo += low
-            hi = high + lo
-            lo = (high - hi) + lo
+        high, low = two_sum(hi, -margin[i])
+        lo += low
+        hi = high + lo
+        lo = (high - hi) + lo
         slow += not (abs(hi) < FAST and abs(w + v) < SQUARE)
         z[i] = hi
         r[i], t[i] = reduced(abs(hi), lo if hi >= 0.0 else -lo)
@@ -131,9 +133,7 @@ def reduce_block(r_w, r_l, margin, z, r, t):  # type: ignore[no-untyped-def]
 def exp_block(r: Array, t: Array) -> None:
     """Replace (r, t) by the two parts of exp(-|z|)."""
     for i in range(r.size):
-        e, f = exp_parts(r[i])
-        scale = two_to(t[i])
-        r[i], t[i] = e * scale, f * scale
+        r[i], t[i] = scaled_exp(r[i], t[i])
 
 
 @jit
@@ -149,10 +149,7 @@ def loss_block(z, g, s, rest, share, smoothing, out):  # type: ignore[no-untyped
     """Fill the loss of each pair, times its share."""
     for i in range(z.size):
         tail = log1p_halved(g[i], s[i], rest[i])
-        if share is None:
-            out[i] = tail + max(-z[i], 0.0)
-        else:
-            out[i] = share[i] * fma(smoothing if z[i] >= 0.0 else 1.0 - smoothing, abs(z[i]), tail)
+        out[i] = share[i] * fma(smoothing if z[i] >= 0.0 else 1.0 - smoothing, abs(z[i]), tail)
 
 
 @jit
@@ -162,41 +159,21 @@ def gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, square, g
     for i in range(r_w.size):
         w, v = np.float64(r_w[i]), np.float64(r_l[i])
         s, s_lo = two_sum(w, v)
+        d = w - v
         on_s = fma(2.0 * c_s, s, pull)
-        squared = fma(s, s, 2.0 * s * s_lo)
-        if share is None:
-            on_d = -c_pair * losing[i]
-            g_w[i] = on_s + on_d
-            g_l[i] = on_s - on_d
-            square[i] = squared
-        else:
-            d = w - v
-            on_d = c_pair * (smoothing - losing[i]) + 2.0 * c_d * d
-            g_w[i] = share[i] * (c_own * w + (on_s + on_d))
-            g_l[i] = share[i] * (c_own * v + (on_s - on_d))
-            square[i] = share[i] * squared
-            gap[i] = share[i] * d * d
+        on_d = c_pair * (smoothing - losing[i]) + 2.0 * c_d * d
+        g_w[i] = share[i] * (c_own * w + (on_s + on_d))
+        g_l[i] = share[i] * (c_own * v + (on_s - on_d))
+        square[i] = share[i] * fma(s, s, 2.0 * s * s_lo)
+        gap[i] = share[i] * d * d
 
 
 @jit
 def slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, sums):  # type: ignore[no-untyped-def]
     """Do all of this pair by pair, for any floats."""
-    c_pair, c_d, c_s, c_own, pull = coef
     for i in range(r_w.size):
         w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        loss, slope, _ = pair(w, v, 0.0 if margin is None else margin[i], 0.0 if share is None else smoothing)
-        s, s_lo = two_sum(w, v)
-        q = 1.0 if share is None else share[i]
-        # What has coefficient 0 does not count, not even where it is infinite or NaN; nor does a pair of weight 0.
-        on_d = (c_pair * slope if c_pair > 0.0 else 0.0) + (2.0 * c_d * (w - v) if c_d > 0.0 else 0.0)
-        on_s = fma(2.0 * c_s, s, pull) if c_s > 0.0 else pull
-        counts = q > 0.0
-        g_w[i] = q * ((c_own * w if c_own > 0.0 else 0.0) + (on_s + on_d)) if counts else 0.0
-        g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d)) if counts else 0.0
-        sums[0, i] = q * loss if counts else 0.0
-        sums[1, i] = q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)) if counts else 0.0
-        if share is not None:
-            sums[2, i] = q * (w - v) * (w - v) if counts else 0.0
+        g_w[i], g_l[i], sums[0, i], sums[1, i], sums[2, i] = slow_pair(w, v, margin[i], share[i], smoothing, coef)
 
 
 @jit
@@ -215,34 +192,18 @@ def block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ig
     gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, work[1, :n], work[2, :n])
 
 
-@jit
-def widened_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Do a `block` of float32 scores in float64; rounded once, at the end."""
-    w, v = r_w.astype(np.float64), r_l.astype(np.float64)
-    to_w, to_l = np.empty_like(w), np.empty_like(v)
-    block(w, v, margin, share, smoothing, coef, to_w, to_l, work)
-    copy(to_w, g_w)
-    copy(to_l, g_l)
+@inline
+def first_of(totals: Array, k: int) -> tuple[float, float, float]:
+    """Return the three sums of a column."""
+    return totals[0, k] + totals[1, k], totals[2, k] + totals[3, k], totals[4, k] + totals[5, k]
 
 
 @jit
-def add_block(x: Array, hi: Array, lo: Array) -> None:
-    """Add a block of summands to the lanes' double-double sums, two summands at a time."""
-    n = hi.size
-    first, second = x[:n], x[n:]
-    for i in range(n):
-        total, error = two_sum(hi[i], first[i] + second[i])
-        hi[i] = total
-        lo[i] += error
-
-
-@jit
-def sweep(r_w, r_l, margin, share, smoothing, coef, wide, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
+def sweep(margin, share, smoothing, r_w, r_l, coef, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
     """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[:, chunk] the sums of the loss, s^2 and d^2,
     of which those of the first chunk are returned as well.
 
-    ``wide`` is None for float32, ``narrow`` for float64: what is None is left out at compilation. Otherwise ``narrow``
-    is whether `narrow_block` knows the loss.
+    ``narrow`` is None for float64, True for float32: what is None is left out at compilation.
     """
     size = min(BLOCK, 2 * ((min(CHUNK, r_w.size) + 1) // 2))
     work = np.empty((8, size))
@@ -251,53 +212,30 @@ def sweep(r_w, r_l, margin, share, smoothing, coef, wide, narrow, g_w, g_l, begi
         lanes[:] = 0.0
         for at in range(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size), size):
             stop = min(at + size, r_w.size)
-            m = None if margin is None else margin[at:stop]
-            q = None if share is None else share[at:stop]
-            w, v, to_w, to_l = r_w[at:stop], r_l[at:stop], g_w[at:stop], g_l[at:stop]
-            summands = size
-            if narrow is not None:
-                if narrow and narrow_block(w, v, coef, to_w, to_l, work):
-                    summands = 2
-                else:
-                    widened_block(w, v, m, q, smoothing, coef, to_w, to_l, work)
-            if wide is not None:
+            m, q, w, v, to_w, to_l = margin[at:stop], share[at:stop], r_w[at:stop], r_l[at:stop], g_w[at:stop], g_l[at:stop]
+            if narrow is None:
                 block(w, v, m, q, smoothing, coef, to_w, to_l, work)
+            else:
+                wide_w, wide_l = w.astype(np.float64), v.astype(np.float64)
+                block(wide_w, wide_l, m, q, smoothing, coef, wide_w, wide_l, work)
+                copy(wide_w, to_w)
+                copy(wide_l, to_l)
             work[:3, stop - at :] = 0.0
-            for kind in range(2 if share is None else 3):
-                add_block(work[kind, :summands], lanes[2 * kind, : summands // 2], lanes[2 * kind + 1, : summands // 2])
-        add_lanes(lanes, totals[: 4 if share is None else 6, chunk])
-    return totals[0, begin] + totals[1, begin], totals[2, begin] + totals[3, begin], totals[4, begin] + totals[5, begin]
+            for kind in range(3):
+                add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
+        add_lanes(lanes, totals[:, chunk])
+    return first_of(totals, begin)
 
 
 @jit
-def fold(hi: Array, lo: Array, half: int) -> None:
-    """Add the lanes from ``half`` on to those before it."""
-    high, low = hi[half:], lo[half:]
-    for i in range(high.size):
-        total, error = two_sum(hi[i], high[i])
-        hi[i] = total
-        lo[i] += low[i] + error
-
-
-@jit
-def add_lanes(lanes: Array, totals: Array) -> None:
-    """Fill ``totals`` with the double-double sums over the lanes; infinity and NaN stay what they are."""
-    for kind in range(totals.size // 2):
-        hi, lo = lanes[2 * kind], lanes[2 * kind + 1]
-        width = hi.size
-        while width > 1:
-            half = (width + 1) // 2
-            fold(hi[:width], lo[:width], half)
-            width = half
-        totals[2 * kind] = hi[0]
-        totals[2 * kind + 1] = lo[0] if math.isfinite(lo[0]) else 0.0
-
-
-@jit
-def combine(totals: Array) -> tuple[float, float, float]:
-    """Return the sums over all chunks of the loss, s^2 and d^2."""
-    add_lanes(totals, totals[:, 0])
-    return totals[0, 0] + totals[1, 0], totals[2, 0] + totals[3, 0], totals[4, 0] + totals[5, 0]
+def plain_sweep(r_w, r_l, coef, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
+    """Process chunks ``begin`` to ``end - 1`` of a plain loss, as `sweep` does."""
+    state = start()
+    for chunk in range(begin, end):
+        part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size))
+        blocks(r_w[part], r_l[part], coef, narrow, g_w[part], g_l[part], state)
+        totals_of(state, totals[:4, chunk])
+    return first_of(totals, begin)
 
 
 def objective(
@@ -307,23 +245,27 @@ def objective(
     any number.
     """
     n = r_w.size
-    scale, margin, share = in_full(n, margin, label_smoothing, coef, share)
+    count, margin, share = in_full(n, margin, label_smoothing, coef, share)
     mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
     g_w, g_l = np.empty(n, r_w.dtype), np.empty(n, r_w.dtype)
     _, c_d, c_s, _ = coef
-    wide, narrow = (True, None) if r_w.itemsize == 8 else (None, share is None)
-    work = (r_w, r_l, margin, share, label_smoothing, numbers(scale, coef, mean_s), wide, narrow, g_w, g_l)
+    narrow = None if r_w.itemsize == 8 else True
+    work: Any = (r_w, r_l, numbers(count, coef, mean_s), narrow, g_w, g_l)
+    over = plain_sweep
+    if share is not None:
+        work, over = (margin, share, label_smoothing, *work), sweep
     chunks = -(-n // CHUNK)
     totals = np.zeros((6, chunks))
     threads = min(numba.get_num_threads(), chunks // 2) if chunks > 3 else 1  # to ask costs a microsecond
     if threads > 1:
-        side_by_side(threads, chunks, lambda begin, end: sweep(*work, begin, end, totals))
+        side_by_side(threads, chunks, lambda begin, end: over(*work, begin, end, totals))
     else:
-        sums = sweep(*work, 0, chunks, totals)
+        sums = over(*work, 0, chunks, totals)
     loss, square, gap = sums if chunks == 1 else combine(totals)
-    if not (TINY < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):
+    lowest = TINY if share is not None else FAINT * n
+    if not (lowest < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):
         return (*at_the_ends(r_w, r_l, margin, label_smoothing, share), mean_s), g_w, g_l
-    return (scale * loss, scale * gap, scale * square, mean_s), g_w, g_l
+    return (loss / count, gap / count, square / count, mean_s), g_w, g_l
 
 
 def at_the_ends(
@@ -343,17 +285,17 @@ def at_the_ends(
 def in_full(
     n: int, margin: Array | None, label_smoothing: float, coef: Coefficients, share: Array | None
 ) -> tuple[float, Array | None, Array | None]:
-    """Return what every summand is still to be multiplied by, and margin and share: both None, or both arrays."""
+    """Return what every sum is still to be divided by, and margin and share: both None, or both arrays."""
     if share is None and margin is None and not label_smoothing and not coef[1]:
-        return 1.0 / n, None, None
+        return float(n), None, None
     return 1.0, np.zeros(n) if margin is None else margin, np.full(n, 1.0 / n) if share is None else share
 
 
-def numbers(scale: float, coef: Coefficients, mean_s: float) -> tuple[float, float, float, float, float]:
+def numbers(count: float, coef: Coefficients, mean_s: float) -> tuple[float, float, float, float, float]:
     """Return the coefficients of sigma(-z), d, s and of the score itself in the gradients, and the pull of (mean s)^2.
 
     What d^2 and s^2 have in common, d^2 + s^2 = 2 (r_w^2 + r_l^2), goes through neither: there d and s would cancel.
     """
     c_pair, c_d, c_s, c_mean = coef
-    both = c_d if c_d < c_s else c_s
+    both, scale = c_d if c_d < c_s else c_s, 1.0 / count
     return scale * c_pair, scale * (c_d - both), scale * (c_s - both), scale * 4.0 * both, scale * 2.0 * c_mean * mean_s

@@ -72,15 +72,29 @@ def two_to(t: float) -> float:
 
 
 @inline
-def exp_parts(r: float) -> tuple[float, float]:
-    """Return e and f with exp(r) = e + f to 0.62 u, e + f rounded being e: 1 + p is summed without error."""
+def exp_less_1(r: float) -> float:
+    """Return exp(r) - 1 for |r| <= log(2)/2."""
     r2 = r * r
     r4 = r2 * r2
     low = fma(fma(EXP[3], r, EXP[2]), r2, fma(EXP[1], r, EXP[0]))
     high = fma(fma(EXP[9], r, EXP[8]), r4, fma(fma(EXP[7], r, EXP[6]), r2, fma(EXP[5], r, EXP[4])))
-    p = fma(fma(high, r4, low), r2, r)
+    return fma(fma(high, r4, low), r2, r)
+
+
+@inline
+def exp_parts(r: float) -> tuple[float, float]:
+    """Return e and f with exp(r) = e + f to 0.87 u, e + f rounded being e: 1 + p is summed without error."""
+    p = exp_less_1(r)
     e = 1.0 + p
     return e, (1.0 - e) + p
+
+
+@inline
+def scaled_exp(r: float, t: float) -> tuple[float, float]:
+    """Return both parts of exp(r), times 2^k for the k in the last bits of t."""
+    p, scale = exp_less_1(r), two_to(t)
+    e = fma(p, scale, scale)
+    return e, fma(p, scale, scale - e)
 
 
 @inline
