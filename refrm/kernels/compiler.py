@@ -88,7 +88,7 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
 
 
 def two_product(a: float, b: float) -> tuple[float, float]:
-    """Return the rounded product and its exact error: compiled by one fma, else Dekker's, of no overflow below 2^996."""
+    """Return the rounded product and its exact error: compiled by an fma, else Dekker's, of no overflow below 2^996."""
     p = a * b
     c = SPLITTER * a
     a_hi = c - (c - a)

@@ -8,10 +8,10 @@ and sums are float64, also of float32 features.
 import numba
 import numpy as np
 
+from refrm.kernels.blocks import blocks, start, totals_of
 from refrm.kernels.compiler import jit, reassociated, side_by_side
-from refrm.kernels.pairwise import block, in_full, mean_sum, numbers
-from refrm.kernels.plain import blocks, start, totals_of
-from refrm.kernels.sums import add_block, add_lanes, combine
+from refrm.kernels.pairwise import in_full, mean_sum, numbers
+from refrm.kernels.sums import combine
 from refrm.spec import Array, Coefficients
 
 PARTS = 16  # runs of pairs whose sums are kept apart: so the order of summation does not depend on the threads
@@ -56,10 +56,8 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
     """
     n, p = x_w.shape
     rows = max(2, min(ROWS, CACHE // (2 * p * x_w.itemsize)) // 2 * 2)
-    work, lanes = np.zeros((8, rows)), np.empty((6, rows // 2))
-    scores, state = np.empty((4, rows)), start()
+    scores, work = np.empty((4, rows)), start()
     for part in range(begin, end):
-        lanes[:] = 0.0
         for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
             stop = min(at + rows, n * (part + 1) // PARTS)
             m = None if margin is None else margin[at:stop]
@@ -68,19 +66,10 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             k = stop - at
             r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l)
-            if share is None:
-                blocks(r_w, r_l, coef, None, g_w, g_l, state)
-            else:
-                block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
-                work[:3, k:] = 0.0
-                for kind in range(3):
-                    add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
+            blocks(r_w, r_l, m, q, smoothing, coef, True, g_w, g_l, work)
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
             grad[part, p] += g_w.sum() + g_l.sum()
-        if share is None:
-            totals_of(state, totals[:4, part])
-        else:
-            add_lanes(lanes, totals[:, part])
+        totals_of(work, totals[:, part])
 
 
 def linear_objective(

@@ -1,8 +1,8 @@
 """Blocks of float32 scores in shorter arithmetic, with a proof that the result is the same.
 
-A float32 gradient needs 24 bits of the 53 that `plain` computes. Here it is computed twice, from both ends of
-an interval that holds the exact slope and that of `plain`: where both round to one float32, `plain` has that one too.
-In one block out of a few hundred they do not, and the caller turns to `plain`. docs/theorems/numerics.md has the
+A float32 gradient needs 24 bits of the 53 that `loops` computes. Here it is computed twice, from both ends of
+an interval that holds the exact slope and that of `loops`: where both round to one float32, `loops` has that one too.
+In one block out of a few hundred they do not, and the caller turns to `loops`. docs/theorems/numerics.md has the
 bounds.
 """
 
@@ -11,11 +11,12 @@ import math
 import numpy as np
 
 from refrm.kernels.compiler import bits, fma, inline, jit, reassociated
+from refrm.kernels.loops import LOSS, SQUARES, E, F, add
 from refrm.kernels.scalar import LOG2E, ROUND
 from refrm.spec import Array
 
 REACH = 128.0  # up to here, rounding d = r_w - r_l changes exp(-|d|) by at most 2^-46
-# More than the relative error of sigma(-d) here, 2^-44.9, and that of `plain` together.
+# More than the relative error of sigma(-d) here, 2^-44.9, and that of `loops` together.
 NEAR, FAR = -(1.0 - 2.0**-44), -(1.0 + 2.0**-44)
 # Minimax polynomial, docs/coefficients.py: 2^r to 2^-46.
 EXP2 = (
@@ -81,23 +82,27 @@ def multiply(x: Array, y: Array) -> None:
 
 
 @jit
-def narrow_block(r_w, r_l, coef, g_w, g_l, e, s):  # type: ignore[no-untyped-def]
-    """Fill the gradients of at most a block of pairs, and return whether they are sure, and if so the sums of the loss
-    and of s^2. ``e`` and ``s`` are arrays to work in.
+def narrow_block(r_w, r_l, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Fill the gradients of at most two blocks of pairs, and return whether they are sure; if so, their losses and s^2
+    are added to the lanes.
 
     The sum of all log(1 + e) is one logarithm of a product; where this is small, of one that does not round 1 + e.
     """
     c_pair, _, c_s, _, pull = coef
-    e, s = e[: r_w.size], s[: r_w.size]
-    largest, linear, square = exponentials(r_w, r_l, e, s)
+    e, s = work[E : E + r_w.size], work[F : F + r_w.size]
+    largest, linear, squares = exponentials(r_w, r_l, e, s)
     unsure, product = gradients(r_w, r_l, e, s, NEAR * c_pair, FAR * c_pair, 2.0 * c_s, pull, g_w, g_l)
     if unsure != 0 or largest >= bits(REACH):
-        return False, 0.0, 0.0
+        return False
     if product > 2.0:
-        return True, linear + math.log(product), square
-    n = e.size
-    while n > 1:
-        half = (n + 1) // 2
-        multiply(e[: n - half], e[half:n])
-        n = half
-    return True, linear + math.log1p(e[0]), square
+        tail = math.log(product)
+    else:
+        n = e.size
+        while n > 1:
+            half = (n + 1) // 2
+            multiply(e[: n - half], e[half:n])
+            n = half
+        tail = math.log1p(e[0])
+    add(work, LOSS, linear + tail)
+    add(work, SQUARES, squares)
+    return True

@@ -6,20 +6,19 @@ for N up to 2^40; that of float32 scores is within 2^-42.
 """
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
 
 from refrm import spec
-from refrm.kernels.compiler import copy, fma, inline, jit, side_by_side, two_product, two_sum
-from refrm.kernels.plain import blocks, slow_pair, start, totals_of
-from refrm.kernels.scalar import FAST, SQUARE, halved, log1p_halved, logistic, pair, reduced, scaled_exp
-from refrm.kernels.sums import add_block, add_lanes, combine
+from refrm.kernels.blocks import blocks, start, totals_of
+from refrm.kernels.compiler import jit, side_by_side, two_product, two_sum
+from refrm.kernels.scalar import pair
+from refrm.kernels.sums import combine
 from refrm.spec import Array, Coefficients, Jet
 
 LARGE, TINY = 2.0**900, 2.0**-900
-FAINT = 2.0**-40  # a mean loss so small that `plain` loses part of it
+FAINT = 2.0**-40  # a mean loss so small that `blocks` loses part of it
 
 
 @jit
@@ -104,138 +103,23 @@ def mean(values: Array, weight: Array) -> float:
 
 # --- a whole loss: value and gradients in one pass --------------------------------------------------------------
 
-BLOCK = 512  # pairs whose intermediate results stay in the first-level cache
-FEW = 8  # pairs that are done one by one before the loops have begun
 CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation does not depend on the threads
 
 
-# What `plain` leaves: weights, margins, label smoothing, d^2. Blocks go through short loops as there.
-
-
 @jit
-def reduce_block(r_w, r_l, margin, z, r, t):  # type: ignore[no-untyped-def]
-    """Fill z = r_w - r_l - margin and what `reduced` makes of |z|; return how many pairs need `slow_block` instead."""
-    slow = 0
-    for i in range(r_w.size):
-        w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        hi, lo = two_sum(w, -v)
-        high, low = two_sum(hi, -margin[i])
-        lo += low
-        hi = high + lo
-        lo = (high - hi) + lo
-        slow += not (abs(hi) < FAST and abs(w + v) < SQUARE)
-        z[i] = hi
-        r[i], t[i] = reduced(abs(hi), lo if hi >= 0.0 else -lo)
-    return slow
-
-
-@jit
-def exp_block(r: Array, t: Array) -> None:
-    """Replace (r, t) by the two parts of exp(-|z|)."""
-    for i in range(r.size):
-        r[i], t[i] = scaled_exp(r[i], t[i])
-
-
-@jit
-def logistic_block(z: Array, e: Array, f: Array, losing: Array, s: Array) -> None:
-    """Fill ``losing`` with sigma(-z); replace e and f by g and the rest that `log1p_halved` takes, and fill its s."""
-    for i in range(z.size):
-        losing[i], f[i] = logistic(z[i] >= 0.0, e[i], f[i])
-        e[i], s[i] = halved(e[i])
-
-
-@jit
-def loss_block(z, g, s, rest, share, smoothing, out):  # type: ignore[no-untyped-def]
-    """Fill the loss of each pair, times its share."""
-    for i in range(z.size):
-        tail = log1p_halved(g[i], s[i], rest[i])
-        out[i] = share[i] * fma(smoothing if z[i] >= 0.0 else 1.0 - smoothing, abs(z[i]), tail)
-
-
-@jit
-def gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, square, gap):  # type: ignore[no-untyped-def]
-    """Fill the gradients, and s^2 and d^2 times their shares."""
-    c_pair, c_d, c_s, c_own, pull = coef
-    for i in range(r_w.size):
-        w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        s, s_lo = two_sum(w, v)
-        d = w - v
-        on_s = fma(2.0 * c_s, s, pull)
-        on_d = c_pair * (smoothing - losing[i]) + 2.0 * c_d * d
-        g_w[i] = share[i] * (c_own * w + (on_s + on_d))
-        g_l[i] = share[i] * (c_own * v + (on_s - on_d))
-        square[i] = share[i] * fma(s, s, 2.0 * s * s_lo)
-        gap[i] = share[i] * d * d
-
-
-@jit
-def slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, sums):  # type: ignore[no-untyped-def]
-    """Do all of this pair by pair, for any floats."""
-    for i in range(r_w.size):
-        w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        g_w[i], g_l[i], sums[0, i], sums[1, i], sums[2, i] = slow_pair(w, v, margin[i], share[i], smoothing, coef)
-
-
-@jit
-def block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Fill the gradients of up to as many pairs as a row of ``work`` is long, and in its first three rows the
-    summands of the loss, s^2 and d^2.
+def sweep(r_w, r_l, margin, share, smoothing, coef, wide, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
+    """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[:, chunk] the sums of the loss, s^2 and d^2, of
+    which those of the first chunk are returned as well.
     """
-    n = r_w.size
-    z, r, t, losing, s = work[3, :n], work[4, :n], work[5, :n], work[6, :n], work[7, :n]
-    if n <= FEW or reduce_block(r_w, r_l, margin, z, r, t) > 0:
-        slow_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
-        return
-    exp_block(r, t)
-    logistic_block(z, r, t, losing, s)
-    loss_block(z, r, s, t, share, smoothing, work[0, :n])
-    gradient_block(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, work[1, :n], work[2, :n])
-
-
-@inline
-def first_of(totals: Array, k: int) -> tuple[float, float, float]:
-    """Return the three sums of a column."""
-    return totals[0, k] + totals[1, k], totals[2, k] + totals[3, k], totals[4, k] + totals[5, k]
-
-
-@jit
-def sweep(margin, share, smoothing, r_w, r_l, coef, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
-    """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[:, chunk] the sums of the loss, s^2 and d^2,
-    of which those of the first chunk are returned as well.
-
-    ``narrow`` is None for float64, True for float32: what is None is left out at compilation.
-    """
-    size = min(BLOCK, 2 * ((min(CHUNK, r_w.size) + 1) // 2))
-    work = np.empty((8, size))
-    lanes = np.empty((6, size // 2))
-    for chunk in range(begin, end):
-        lanes[:] = 0.0
-        for at in range(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size), size):
-            stop = min(at + size, r_w.size)
-            m, q, w, v, to_w, to_l = margin[at:stop], share[at:stop], r_w[at:stop], r_l[at:stop], g_w[at:stop], g_l[at:stop]
-            if narrow is None:
-                block(w, v, m, q, smoothing, coef, to_w, to_l, work)
-            else:
-                wide_w, wide_l = w.astype(np.float64), v.astype(np.float64)
-                block(wide_w, wide_l, m, q, smoothing, coef, wide_w, wide_l, work)
-                copy(wide_w, to_w)
-                copy(wide_l, to_l)
-            work[:3, stop - at :] = 0.0
-            for kind in range(3):
-                add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
-        add_lanes(lanes, totals[:, chunk])
-    return first_of(totals, begin)
-
-
-@jit
-def plain_sweep(r_w, r_l, coef, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
-    """Process chunks ``begin`` to ``end - 1`` of a plain loss, as `sweep` does."""
-    state = start()
+    work = start()
     for chunk in range(begin, end):
         part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size))
-        blocks(r_w[part], r_l[part], coef, narrow, g_w[part], g_l[part], state)
-        totals_of(state, totals[:4, chunk])
-    return first_of(totals, begin)
+        m = None if margin is None else margin[part]
+        q = None if share is None else share[part]
+        blocks(r_w[part], r_l[part], m, q, smoothing, coef, wide, g_w[part], g_l[part], work)
+        totals_of(work, totals[:, chunk])
+    k = begin
+    return totals[0, k] + totals[1, k], totals[2, k] + totals[3, k], totals[4, k] + totals[5, k]
 
 
 def objective(
@@ -249,18 +133,15 @@ def objective(
     mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
     g_w, g_l = np.empty(n, r_w.dtype), np.empty(n, r_w.dtype)
     _, c_d, c_s, _ = coef
-    narrow = None if r_w.itemsize == 8 else True
-    work: Any = (r_w, r_l, numbers(count, coef, mean_s), narrow, g_w, g_l)
-    over = plain_sweep
-    if share is not None:
-        work, over = (margin, share, label_smoothing, *work), sweep
+    wide = True if r_w.itemsize == 8 else None
+    work = (r_w, r_l, margin, share, label_smoothing, numbers(count, coef, mean_s), wide, g_w, g_l)
     chunks = -(-n // CHUNK)
     totals = np.zeros((6, chunks))
     threads = min(numba.get_num_threads(), chunks // 2) if chunks > 3 else 1  # to ask costs a microsecond
     if threads > 1:
-        side_by_side(threads, chunks, lambda begin, end: over(*work, begin, end, totals))
+        side_by_side(threads, chunks, lambda begin, end: sweep(*work, begin, end, totals))
     else:
-        sums = over(*work, 0, chunks, totals)
+        sums = sweep(*work, 0, chunks, totals)
     loss, square, gap = sums if chunks == 1 else combine(totals)
     lowest = TINY if share is not None else FAINT * n
     if not (lowest < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):

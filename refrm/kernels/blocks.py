@@ -1,0 +1,169 @@
+"""Whole losses of any number of pairs, block by block: gradients, and the sums of the loss, of s^2 and of d^2."""
+
+import math
+
+import numpy as np
+
+from refrm.kernels import loops
+from refrm.kernels.compiler import bits, copy, fma, inline, jit, two_sum
+from refrm.kernels.loops import BLOCK, COUNT, GAPS, LANES, LOSS, PRODUCT, SQUARES, E, F, add, product
+from refrm.kernels.narrow import narrow_block
+from refrm.kernels.scalar import FAST, SQUARE, pair
+from refrm.kernels.sums import lanes_sum
+from refrm.spec import Array
+
+FEW = 16  # pairs that are done one by one before the loops have begun
+ROUNDS = 128  # blocks whose product is one: 4*128 factors 1 + x, at most 2, to a lane do not overflow
+
+
+@jit
+def start() -> Array:
+    """Return the array that blocks are worked on in."""
+    work = np.zeros(loops.SIZE)
+    work[PRODUCT : PRODUCT + 2 * LANES] = 1.0
+    return work
+
+
+@jit
+def take_logarithm(work: Array) -> None:
+    """Move the logarithm of the product to the lanes of the loss."""
+    width, factors = 2 * LANES, 4 * work[COUNT]
+    p, p_lo = work[PRODUCT : PRODUCT + width], work[PRODUCT + width : PRODUCT + 2 * width]
+    while width > 1 and factors <= 2 * ROUNDS:
+        width, factors = width // 2, 2 * factors
+        for i in range(width):
+            p[i], p_lo[i] = product(p[i], p_lo[i], p[width + i], p_lo[width + i])
+    for i in range(width):
+        log = math.log(p[i]) + p_lo[i] / p[i] if p[i] > 2.0 else math.log1p((p[i] - 1.0) + p_lo[i])
+        add(work, LOSS + i % LANES, log)
+    p[:] = 1.0
+    p_lo[:] = work[COUNT] = 0.0
+
+
+@jit
+def one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do pair by pair what `whole_block` does, for any floats.
+
+    What has coefficient 0 does not count, not even where it is infinite or NaN; nor does a pair of weight 0.
+    """
+    c_pair, c_d, c_s, c_own, pull = coef
+    for i in range(r_w.size):
+        q = 1.0 if share is None else share[i]
+        if not q > 0.0:
+            g_w[i] = g_l[i] = 0.0
+            continue
+        w, v = np.float64(r_w[i]), np.float64(r_l[i])
+        value, slope, _ = pair(w, v, 0.0 if margin is None else margin[i], smoothing)
+        s, s_lo = two_sum(w, v)
+        on_d = (c_pair * slope if c_pair > 0.0 else 0.0) + (2.0 * c_d * (w - v) if c_d > 0.0 else 0.0)
+        on_s = fma(2.0 * c_s, s, pull) if c_s > 0.0 else pull
+        g_w[i] = q * ((c_own * w if c_own > 0.0 else 0.0) + (on_s + on_d))
+        g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d))
+        add(work, LOSS, q * value)
+        add(work, SQUARES, q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)))
+        add(work, GAPS, q * (w - v) * (w - v))
+
+
+@inline
+def plain_block(r_w, r_l, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Fill the gradients of a block of a plain loss, and add its first ``n`` pairs to the lanes; the others are 0.
+    Return False instead where `one_by_one` has to do it.
+    """
+    gap, size = loops.exponentials(r_w, r_l, at, work)
+    if gap >= bits(FAST) or size >= bits(SQUARE):
+        return False
+    loops.gradients(r_w, r_l, at, work, coef[0], 2.0 * coef[2], coef[4], g_w, g_l)
+    loops.add_sums(r_w, r_l, at, work)
+    for i in range(n, BLOCK):
+        work[E + i], work[F + i] = 1.0, 0.0
+    loops.multiply(work, n)
+    work[COUNT] += 1.0
+    if work[COUNT] == ROUNDS:
+        take_logarithm(work)
+    return True
+
+
+@inline
+def weighted_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do the same for any loss."""
+    e, f, rows = work[E : E + BLOCK], work[F : F + BLOCK], work[loops.WORK :].reshape(6, BLOCK)
+    z, losing, s = rows[0], rows[1], rows[2]
+    if loops.weighted_exponentials(r_w, r_l, margin, z, e, f) > 0:
+        return False
+    loops.logistics(z, e, f, losing, s)
+    loops.losses(z, e, s, f, share, smoothing, rows[3])
+    loops.weighted_gradients(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, rows[4], rows[5])
+    loops.add_block(rows[3], work, LOSS)
+    loops.add_block(rows[4], work, SQUARES)
+    loops.add_block(rows[5], work, GAPS)
+    return True
+
+
+@jit
+def whole_block(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Fill the gradients of a block of float64 scores, from pair ``at`` on, and add its first ``n`` pairs to the lanes;
+    the others are 0.
+    """
+    if share is None:
+        if not plain_block(r_w, r_l, np.uint64(at), n, coef, g_w, g_l, work):
+            part = slice(at, at + n)
+            one_by_one(r_w[part], r_l[part], None, None, 0.0, coef, g_w[part], g_l[part], work)
+    else:
+        part = slice(at, at + BLOCK)
+        w, v, m, q, to_w, to_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
+        if not weighted_block(w, v, m, q, smoothing, coef, to_w, to_l, work):
+            one_by_one(w[:n], v[:n], m, q, smoothing, coef, to_w, to_l, work)
+
+
+@jit
+def padded_blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do any number of scores of any dtype, in float64 and rounded once."""
+    for at in range(0, r_w.size, BLOCK):
+        stop = min(at + BLOCK, r_w.size)
+        n = stop - at
+        w, v, to_w, to_l = np.zeros(BLOCK), np.zeros(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+        copy(r_w[at:stop], w[:n])
+        copy(r_l[at:stop], v[:n])
+        if share is None:
+            whole_block(w, v, None, None, 0.0, 0, n, coef, to_w, to_l, work)
+        else:
+            m, q = np.zeros(BLOCK), np.zeros(BLOCK)
+            copy(margin[at:stop], m[:n])
+            copy(share[at:stop], q[:n])
+            whole_block(w, v, m, q, smoothing, 0, n, coef, to_w, to_l, work)
+        copy(to_w[:n], g_w[at:stop])
+        copy(to_l[:n], g_l[at:stop])
+
+
+@jit
+def blocks(r_w, r_l, margin, share, smoothing, coef, wide, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Fill the gradients of any number of pairs, and add them to the lanes.
+
+    ``wide`` is None for float32, ``margin`` and ``share`` for a plain loss: what is None is left out at compilation.
+    """
+    if r_w.size <= FEW:
+        one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
+        return
+    whole = 0 if wide is None else r_w.size // BLOCK * BLOCK
+    for at in range(0, whole, BLOCK):
+        whole_block(r_w, r_l, margin, share, smoothing, at, BLOCK, coef, g_w, g_l, work)
+    for at in range(whole, r_w.size, 2 * BLOCK):
+        stop = min(at + 2 * BLOCK, r_w.size)
+        w, v, to_w, to_l = r_w[at:stop], r_l[at:stop], g_w[at:stop], g_l[at:stop]
+        m = None if margin is None else margin[at:stop]
+        q = None if share is None else share[at:stop]
+        sure = False
+        if wide is None:
+            sure = share is None and narrow_block(w, v, coef, to_w, to_l, work)
+        if not sure:
+            padded_blocks(w, v, m, q, smoothing, coef, to_w, to_l, work)
+
+
+@jit
+def totals_of(work: Array, totals: Array) -> None:
+    """Fill ``totals`` with the double-double sums of the loss, s^2 and d^2, and begin new ones."""
+    take_logarithm(work)
+    for k in range(0, 6, 2):
+        middle = (k + 1) * LANES
+        totals[k], totals[k + 1] = lanes_sum(work[k * LANES : middle], work[middle : middle + LANES])
+    work[:PRODUCT] = 0.0
