@@ -71,6 +71,32 @@ class Case:
         return suggested(self.settings, self.margin)
 
 
+@dataclass(frozen=True)
+class LogCase:
+    """One side of a log, trained or held-out: its series, and the means at their end at 95% and to decide by."""
+
+    name: str
+    series: Mapping[str, Array]
+    shown: Mapping[str, Estimate]
+    strict: Mapping[str, Estimate]
+    trends: Mapping[str, Trend]
+    nonfinite: Mapping[str, int]
+    settings: Settings
+    level: float
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def yardstick(self) -> float:
+        """The size of margins, at least 1: the root mean square of d where the log has its deviation, else twice the
+        mean margin, which it does not exceed unless margins are below 1 or contradict their probabilities.
+        """
+        margin = self.shown.get("mean_margin")
+        deviation = self.shown.get("std_margin")
+        if margin is None:
+            return 1.0
+        return max(1.0, math.hypot(margin.value, deviation.value) if deviation else 2 * abs(margin.value))
+
+
 def suggested(settings: Settings, margin: float = 0.0) -> float:
     """Return the coefficient with largest pull/(2*coef) = mean s^2 = 4*target^2 (T8)."""
     return _pull(margin, settings.label_smoothing) / (8 * settings.target**2)
