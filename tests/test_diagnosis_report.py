@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from matplotlib.figure import Figure
 
 from refrm.cli import cli
-from refrm.diagnosis import Estimate, Log, diagnose, diagnose_log, settings
+from refrm.diagnosis import Estimate, Log, Settings, diagnose, diagnose_log
 from refrm.diagnosis import wording as words
 from refrm.diagnosis.case import ORDER, suggested, term
 from refrm.diagnosis.html import page, write_html
@@ -89,7 +89,7 @@ def log():
         "accuracy": 0.5 + 0.3 * (1 - np.exp(-step / 400)),
         "heldout_mean_score": held,
     }
-    return diagnose_log(Log("trainer_state.json", step, series, framework="trl"), settings(coef=0.05))
+    return diagnose_log(Log("trainer_state.json", step, series, framework="trl"), Settings(coef=0.05))
 
 
 @cache
@@ -422,11 +422,11 @@ def test_sentences(raw, expected):
 
 
 def test_a_coefficient_that_is_large_enough_is_not_called_for_again():
-    assert term(settings()).startswith("train with 0.035*mean (r_w + r_l)^2")
-    assert term(settings(coef=0.01)).startswith("train with 0.035*mean")
+    assert term(Settings()).startswith("train with 0.035*mean (r_w + r_l)^2")
+    assert term(Settings(coef=0.01)).startswith("train with 0.035*mean")
     # four times the least coefficient keeps s/2 within half the target
-    assert term(settings(coef=4 * suggested(settings()))).endswith("the root mean square of s/2 below 0.5 (T8)")
-    assert "`refrm check`" in term(settings(coef=1.0))
+    assert term(Settings(coef=4 * suggested(Settings()))).endswith("the root mean square of s/2 below 0.5 (T8)")
+    assert "`refrm check`" in term(Settings(coef=1.0))
 
 
 def test_the_guide_names_every_finding():

@@ -513,7 +513,7 @@ def _checkpoints(rng):
 def _log(rng):
     pairs, coef = problem(rng, 1500, strength=1.0), coefficient(rng)
     _, records = descend(pairs, RIGHT, 1500, 10, 64, seed=int(rng.integers(2**31)), coef=coef, speed=0.5)
-    return diagnose_log(trl_log(records), refrm.diagnosis.settings(coef=coef))
+    return diagnose_log(trl_log(records), refrm.diagnosis.Settings(coef=coef))
 
 
 def _two_decimals(rng):

@@ -5,7 +5,7 @@ of a training log. Each gives a `Diagnosis`.
 """
 
 from refrm.diagnosis.aggregates import diagnose_log
-from refrm.diagnosis.arrays import diagnose, settings
+from refrm.diagnosis.arrays import diagnose
 from refrm.diagnosis.engine import diagnose_source
 from refrm.diagnosis.model import Diagnosis, Estimate, Finding, Log, Settings
 
@@ -18,5 +18,4 @@ __all__ = [
     "diagnose",
     "diagnose_log",
     "diagnose_source",
-    "settings",
 ]

@@ -101,13 +101,13 @@ def diagnose(
         from refrm.diagnosis.sources import Opened, Pairs
     except ModuleNotFoundError as error:
         raise InputError(f"reading files needs {error.name}: pip install 'refrm[cli]'") from None
-    from refrm.diagnosis import settings
+    from refrm.diagnosis import Settings
 
     if plot is not None and plot.suffix.lower() not in SUFFIXES:
         raise InputError(f"--plot must end in {' or '.join(SUFFIXES)}, got {plot}")
     check_outputs([Path(file) for file in files if file != "-"], {"--html": html, "--plot": plot})
     named = {role: options.pop(role) for role, _ in COLUMNS.values()}
-    about = settings(**options)
+    about = Settings(**options)
     given = {role: name for role, name in named.items() if name is not None}
     with Opened(files, given, form, together, max_bad) as held:
         if isinstance(held, Pairs):
