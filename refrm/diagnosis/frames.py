@@ -11,12 +11,7 @@ from refrm.diagnosis.formats import NUMBERS, Layout
 
 def standard(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Return a frame whose columns are roles; polars' errors say where that is not possible."""
-    return frame.select(expressions(layout, frame.schema))
-
-
-def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
-    """Return the expressions of `standard`."""
-    found = []
+    schema, found = frame.schema, []
     for role, column in layout.columns.items():
         of = pl.col(column)
         if role in ("text_w", "text_l"):
@@ -28,7 +23,7 @@ def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
         elif role in NUMBERS and isinstance(schema[column], pl.List):
             of = pl.when(of.list.len() == 1).then(of.list.first())
         found.append((of.cast(pl.Float64) if role in NUMBERS else of).alias(role))
-    return found
+    return frame.select(found)
 
 
 def required(frame: pl.DataFrame) -> pl.Series:

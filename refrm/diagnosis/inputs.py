@@ -221,11 +221,7 @@ def _columnar(place: Place, named: Mapping[str, str], form: str) -> Rows | Recor
         raise FileError(f"{place} has no rows")
     layout = _known(place, rows, named, "arrays" if form == "npz" else "columns")
     if layout is None:
-        every = (
-            table.lazy.collect().to_dicts()
-            if form != "npz"
-            else columnar.rows_of({k: a.tolist() for k, a in arrays.items()})
-        )
+        every = table.rows() if form != "npz" else columnar.rows_of({k: a.tolist() for k, a in arrays.items()})
         return Records(place, lambda ledger: checked(enumerate(every, 1), ledger))
     if form == "npz":
         table = columnar.table_of(place, {name: arrays[name] for name in layout.columns.values()})
