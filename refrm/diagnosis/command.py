@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refrm.console import print_json, progress
+from refrm.console import print_json, progress, python_alone_on_stderr
 from refrm.errors import InputError
 from refrm.options import Number, check_outputs, output_options, path
 
@@ -109,7 +109,7 @@ def diagnose(
     named = {role: options.pop(role) for role, _ in COLUMNS.values()}
     about = Settings(**options)
     given = {role: name for role, name in named.items() if name is not None}
-    with Opened(files, given, form, together, max_bad) as held:
+    with python_alone_on_stderr(), Opened(files, given, form, together, max_bad) as held:
         if isinstance(held, Pairs):
             with progress(held.total // MEGABYTE, "reading, MB", quiet or as_json or held.total < LONG) as moved:
                 from refrm.diagnosis import diagnose_source
