@@ -49,7 +49,7 @@ def naming(command: Any) -> Any:
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Stop where more than this share of a file's rows, and at least 10, are malformed.",
+    help="Stop where more than this share of a file's rows, and at least 10, are malformed; a missing score is not.",
 )
 @click.option("--lambda", "--coef", "coef", type=Number(0), metavar="COEF", help="Weight of mean (r_w + r_l)^2.")
 @click.option("--label-smoothing", type=Number(0, 0.5), default=0.0, show_default=True, metavar="EPS")
