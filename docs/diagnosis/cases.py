@@ -88,6 +88,7 @@ INVISIBLE = {
     "M1": "the margins of other pairs act like margins drawn at random",
     "M5": "the margins of other pairs act like margins drawn at random",
     "L4": "it differs from the right loss only where a model is most wrong",
+    "L10": "it differs from the right loss only where a pair is won beyond doubt",
     "F1": "scores of the usual size have margins far above the spacing",
 }
 """Mistakes of the catalogue that scores and logs do not show; `refrm check` of the loss does."""
