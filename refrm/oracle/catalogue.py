@@ -204,8 +204,8 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "L10",
         "cross-entropy",
-        "your loss is the cross-entropy of both scores, log(1 + exp(-|d|)) + max(-d, 0): without digits where a pair is "
-        "won, and 0 above d = 37 (float32: 17), as is its slope",
+        "your loss is the cross-entropy of both scores, log(1 + exp(-|d|)) + max(-d, 0): without digits where a pair "
+        "is won, and 0 above d = 37 (float32: 17), as is its slope",
         "pytorch/pytorch, torch.nn.functional.cross_entropy",
         ({"likelihood": "softmax"},),
     ),
