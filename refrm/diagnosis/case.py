@@ -56,9 +56,8 @@ class Case:
 
     @property
     def yardstick(self) -> float:
-        """The root mean square of d, but no less than 1: what a shift is measured by."""
-        assert self.shown.mean_margin is not None and self.shown.std_margin is not None
-        return max(1.0, math.hypot(self.shown.mean_margin.value, self.shown.std_margin.value))
+        """That of the figures shown."""
+        return self.shown.yardstick
 
     @property
     def margin(self) -> float:

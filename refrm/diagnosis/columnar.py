@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from refrm.diagnosis.blocks import Place, plain
-from refrm.diagnosis.formats import NUMBERS, Layout, Unreadable, listed, pairs_of
-from refrm.diagnosis.frames import frame_of, required, standard
+from refrm.diagnosis.formats import NUMBERS, Layout, listed
+from refrm.diagnosis.frames import required, slow, standard
 from refrm.diagnosis.ledger import Ledger
 from refrm.errors import FileError
 from refrm.files import read_npz
@@ -63,7 +63,7 @@ class Table:
             if simple:
                 yield from _checked(raw, at, layout, ledger)
             else:
-                yield from slow(raw.iter_rows(named=True), at, layout, ledger)
+                yield from slow(enumerate(raw.iter_rows(named=True), at + 1), layout, ledger)
             at += raw.height
             moved(os.path.getsize(self.path) * at // self.height)
         if at != self.height:
@@ -87,8 +87,7 @@ def _checked(raw: pl.DataFrame, at: int, layout: Layout, ledger: Ledger) -> Iter
     odd = required(frame)
     ledger.rows += frame.height - int(odd.sum())
     yield frame.filter(~odd) if odd.any() else frame
-    for i in odd.arg_true():
-        yield from slow(raw[i].iter_rows(named=True), at + i, layout, ledger)
+    yield from slow(((at + i + 1, raw.row(i, named=True)) for i in odd.arg_true()), layout, ledger)
 
 
 def _simple(role: str, dtype: pl.DataType) -> bool:
@@ -96,22 +95,6 @@ def _simple(role: str, dtype: pl.DataType) -> bool:
     if role in NUMBERS:
         return dtype.is_numeric()
     return dtype == pl.String or (role in ("group", "subset") and (dtype.is_integer() or dtype == pl.Categorical))
-
-
-def slow(rows: Iterator[Mapping[str, Any]], at: int, layout: Layout, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Yield the pairs of rows that Python reads one by one; note those that are none."""
-    found: list[dict[str, Any]] = []
-    for position, row in enumerate(rows, at + 1):
-        ledger.rows += 1
-        try:
-            found += pairs_of(layout, row, position)
-        except Unreadable as why:
-            ledger.reject(position, why)
-        if len(found) >= SLICE:
-            yield frame_of(found, layout)
-            found = []
-    if found:
-        yield frame_of(found, layout)
 
 
 def scan(path: Place, form: str) -> Table:

@@ -8,7 +8,7 @@ import click
 
 from refrm.console import print_json, progress, python_alone_on_stderr
 from refrm.errors import InputError
-from refrm.options import Number, check_outputs, output_options, path
+from refrm.options import Number, check_outputs, output_options, path, smoothing_option
 
 if TYPE_CHECKING:
     from refrm.diagnosis.model import Diagnosis
@@ -52,7 +52,7 @@ def naming(command: Any) -> Any:
     help="Stop where more than this share of a file's rows, and at least 10, are malformed; a missing score is not.",
 )
 @click.option("--lambda", "--coef", "coef", type=Number(0), metavar="COEF", help="Weight of mean (r_w + r_l)^2.")
-@click.option("--label-smoothing", type=Number(0, 0.5), default=0.0, show_default=True, metavar="EPS")
+@smoothing_option
 @click.option(
     "--target-spread",
     "target",

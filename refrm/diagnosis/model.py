@@ -181,6 +181,12 @@ class Figures:
     margins: Histogram | None = None
     scores: Histogram | None = None
 
+    @property
+    def yardstick(self) -> float:
+        """The root mean square of d, but no less than 1: what a shift is measured by."""
+        assert self.mean_margin is not None and self.std_margin is not None
+        return max(1.0, math.hypot(self.mean_margin.value, self.std_margin.value))
+
 
 @dataclass(frozen=True)
 class Groups:

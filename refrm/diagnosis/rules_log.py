@@ -9,7 +9,7 @@ from refrm.diagnosis.case import LogCase, outside, term
 from refrm.diagnosis.model import Finding
 from refrm.diagnosis.precision import FORMATS
 from refrm.diagnosis.rules_data import LARGE, NON_FINITE, TOKEN
-from refrm.diagnosis.rules_scale import CONFIDENT, drifting
+from refrm.diagnosis.rules_scale import CONFIDENT, UNBOUNDED, drifting
 
 LOG_2 = math.log(2)
 
@@ -231,8 +231,7 @@ def bound_violated(case: LogCase) -> Iterator[Finding]:
         f" {first.bound:.4g} ({first.theorem})",
         {bound.what: bound.value for bound in broken} | {f"bound_{b.theorem}": b.bound for b in broken},
         tuple(dict.fromkeys(b.theorem for b in broken)),
-        "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its"
-        " sign; if both are right, train longer: T8 holds at rest, T7 from the start on",
+        UNBOUNDED,
         "a start from scores far from 0 has a larger bound in T7: give `start`",
         case.name,
         ("penalty-missing", "squared-difference", "factor-of-two", "penalty-twice", "negative-coefficient"),

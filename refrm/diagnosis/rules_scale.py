@@ -18,6 +18,12 @@ from refrm.diagnosis.precision import FORMATS
 CONFIDENT = math.log(99)
 """The margin that claims one error in a hundred."""
 
+UNBOUNDED = (
+    "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its sign;"
+    " if both are right, train longer: T8 holds at rest, T7 from the start on"
+)
+"""The cure of a bound that does not hold; for pairs and logs alike."""
+
 
 def global_shift(case: Case) -> Iterator[Finding]:
     """A mean score beyond the yardstick; from half of it on, a note."""
@@ -237,8 +243,7 @@ def bound_violated(case: Case) -> Iterator[Finding]:
         | ({"implied_coefficient": implied(case, "right")} if case.settings.converged else {})
         | {f"bound_{b.theorem}": b.bound for b in broken},
         tuple(dict.fromkeys(b.theorem for b in broken)),
-        "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its"
-        " sign; if both are right, train longer: T8 holds at rest, T7 from the start on",
+        UNBOUNDED,
         "the bounds are for the pairs trained on: held-out pairs exceed them where the model does not generalise",
         case.name,
         tuple(dict.fromkeys([*_consistent(case), *likely])),
