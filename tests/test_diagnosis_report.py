@@ -21,9 +21,9 @@ from refrm.cli import cli
 from refrm.diagnosis import Estimate, Log, Settings, diagnose, diagnose_log
 from refrm.diagnosis import wording as words
 from refrm.diagnosis.case import ORDER, suggested, term
+from refrm.diagnosis.data import Problem, Problems
 from refrm.diagnosis.html import page, write_html
 from refrm.diagnosis.markup import sentence
-from refrm.diagnosis.model import Problem, Problems
 from refrm.diagnosis.panels import INK, panels
 from refrm.diagnosis.plots import plot_diagnosis
 from refrm.diagnosis.terminal import show

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refrm.checks import check_array, check_scores
-from refrm.diagnosis.data import LARGEST
+from refrm.diagnosis.data import LARGEST, Chunk, Problems, Settings
 from refrm.diagnosis.engine import SUBSETS, diagnose_source
-from refrm.diagnosis.model import Chunk, Diagnosis, Problems, Settings
+from refrm.diagnosis.model import Diagnosis
 from refrm.diagnosis.tally import cut
 from refrm.errors import InputError
 from refrm.spec import Array

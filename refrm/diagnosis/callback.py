@@ -15,8 +15,9 @@ import numpy as np
 from refrm.checks import check_integer, check_scores
 from refrm.diagnosis.aggregates import diagnose_log
 from refrm.diagnosis.arrays import diagnose
+from refrm.diagnosis.data import Log, Problems, Settings
 from refrm.diagnosis.logs import log_of
-from refrm.diagnosis.model import Diagnosis, Log, Problems, Settings
+from refrm.diagnosis.model import Diagnosis
 from refrm.errors import InputError
 from refrm.spec import Array, softplus
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from refrm.diagnosis.bounds import largest_pull
-from refrm.diagnosis.model import Bound, Estimate, Figures, Finding, Groups, Settings, Trend
+from refrm.diagnosis.data import Settings
+from refrm.diagnosis.model import Bound, Estimate, Figures, Finding, Groups, Trend
 from refrm.diagnosis.suspicions import Grid
 from refrm.diagnosis.tally import Tally
 from refrm.spec import Array

@@ -1,4 +1,4 @@
-"""What comes out of a diagnosis, and what goes in (`refrm.diagnosis.data`), as plain frozen data.
+"""What comes out of a diagnosis, as plain frozen data; what goes in is in `refrm.diagnosis.data`.
 
 Notation as everywhere: d = r_w - r_l, s = r_w + r_l, and s/2 is the pair's mean score.
 """
@@ -10,30 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from refrm.diagnosis.data import SERIES, Chunk, Log, PairSource, Problem, Problems, Settings
+from refrm.diagnosis.data import Problems, Settings
 from refrm.spec import Array
-
-__all__ = [
-    "Bin",
-    "Bound",
-    "Calibration",
-    "Chunk",
-    "Diagnosis",
-    "Estimate",
-    "Figures",
-    "Finding",
-    "Groups",
-    "Histogram",
-    "Lengths",
-    "Log",
-    "PairSource",
-    "Precision",
-    "Problem",
-    "Problems",
-    "SERIES",
-    "Settings",
-    "Trend",
-]
 
 
 @dataclass(frozen=True)
@@ -281,7 +259,7 @@ class Diagnosis:
         First and last step that ``figures`` stand on.
     groups : Groups, optional
     series : dict of array
-        Over the time axis: "step" and means per step, by the names of `SERIES`.
+        Over the time axis: "step" and means per step, by the names of `refrm.diagnosis.data.SERIES`.
     trends : dict
         `Trend` by the name of a series; "mean_score@code" for one subset.
     bounds : tuple of Bound
