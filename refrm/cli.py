@@ -19,7 +19,7 @@ import click
 from refrm import __version__
 from refrm.console import figures, finite, print_json, print_table, progress
 from refrm.errors import InputError, RefrmError
-from refrm.options import SOLVER_OPTIONS, Number, build, check_outputs, output_options, path, widths
+from refrm.options import SOLVER_OPTIONS, Number, build, check_outputs, output_options, path, smoothing_option, widths
 
 if TYPE_CHECKING:
     from refrm.fit import Record
@@ -146,14 +146,7 @@ def array_of(arrays: dict[str, Any], name: str, option: str, path: Path) -> Any:
 @click.option(
     "--margin", default=0.0, show_default=True, type=Number(-math.inf), metavar="M", help="Margin inside the sigmoid."
 )
-@click.option(
-    "--label-smoothing",
-    default=0.0,
-    show_default=True,
-    type=Number(0, 0.5),
-    metavar="EPS",
-    help="Probability of a flipped label, below 0.5.",
-)
+@smoothing_option
 @click.option("--solver", type=click.Choice(list(SOLVER_OPTIONS)), help="Default: newton for linear, adam for mlp.")
 @click.option("--steps", type=click.IntRange(1), help="Steps of sgd and adam, most iterations of newton and lbfgs.")
 @click.option("--tol", type=Number(0), help="When newton (decrement/sqrt(J)) and lbfgs (norm of the gradient) stop.")

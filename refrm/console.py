@@ -1,10 +1,11 @@
-"""What the command line shows: a progress bar, a table of figures, JSON."""
+"""What the command line shows: a progress bar, a table of figures, JSON; and what it keeps to itself."""
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,29 @@ def progress(total: int, text: str, quiet: bool) -> Iterator[Callable[[int], Non
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=total)
         yield lambda step: bar.update(task, completed=step)
+
+
+@contextmanager
+def python_alone_on_stderr() -> Iterator[None]:
+    """Drop what native code writes to standard error itself: of a panic of polars, which is an exception as well."""
+    with ExitStack() as stack:
+        try:
+            kept = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        stack.callback(os.close, kept)
+        stack.callback(os.dup2, kept, 2)
+        try:
+            ours = sys.stderr.fileno() == 2
+        except (AttributeError, OSError):  # None, or not of a file: somebody else catches it
+            ours = False
+        if ours:
+            stream = open(kept, "w", 1, sys.stderr.encoding, sys.stderr.errors, closefd=False)  # noqa: SIM115
+            stack.enter_context(redirect_stderr(stack.enter_context(stream)))
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
 
 
 def print_table(rows: list[tuple[str, list[float | None]]]) -> None:

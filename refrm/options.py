@@ -37,6 +37,16 @@ class Number(_ParamType):
             self.fail(f"{text}, got {value!r}", param, ctx)
 
 
+smoothing_option = click.option(
+    "--label-smoothing",
+    type=Number(0, 0.5),
+    default=0.0,
+    show_default=True,
+    metavar="EPS",
+    help="Probability of a flipped label, below 0.5.",
+)
+
+
 def path(text: str) -> Path:
     """Return the path of a file, which must have a name."""
     if not Path(text).name:

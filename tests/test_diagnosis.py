@@ -4,6 +4,7 @@ import doctest
 import json
 import math
 from fractions import Fraction
+from inspect import signature
 from itertools import permutations
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.optimize import minimize_scalar
 
-from refrm.diagnosis import arrays, diagnose, diagnose_source, settings
+from refrm.diagnosis import arrays, diagnose, diagnose_source
 from refrm.diagnosis import trends as trends_module
 from refrm.diagnosis.arrays import ArraySource
 from refrm.diagnosis.bounds import Wrong, largest_pull, margin_bounds, pulls
@@ -700,6 +701,11 @@ def test_no_pairs_and_too_many_subsets_in_a_source():
 
 
 def test_settings_are_checked():
-    assert settings(coef=0.01).coef == 0.01
+    assert Settings(coef=0.01).coef == 0.01
     with pytest.raises(InputError, match="seed must be an integer"):
-        settings(seed=-1)
+        Settings(seed=-1)
+
+
+def test_the_settings_of_diagnose_are_those_of_settings():
+    own, told = (signature(function).parameters for function in (Settings, diagnose))
+    assert [(name, one.default) for name, one in own.items()] == [(n, one.default) for n, one in told.items()][-6:]

@@ -150,6 +150,33 @@ def test_what_cannot_be_read_is_one_line_and_exit_code_2(place, capsys, argument
     assert err.startswith("refrm: error: ") and err.count("\n") == 1 and WRONG[arguments] in err
 
 
+def test_a_panic_of_native_code_is_one_line_as_well(tmp_path):
+    frame = pl.DataFrame({"chosen": [1.0, 2.0, 3.0] * 40, "rejected": [0.5] * 120})
+    frame.write_ipc(tmp_path / "whole.arrow")
+    data = (tmp_path / "whole.arrow").read_bytes()
+    for at in (-189, -180, -164, -160):  # in the footer, that says where batches are: polars panics
+        damaged = bytearray(data)
+        damaged[at] ^= 0x40
+        (tmp_path / "x.arrow").write_bytes(damaged)
+        done = in_a_process("x.arrow", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.startswith(b"refrm: error: x.arrow is not ") and done.stderr.count(b"\n") == 1
+
+
+def test_standard_error_is_given_back():
+    code = """
+import contextlib, os, sys
+from refrm.console import python_alone_on_stderr
+with contextlib.suppress(ZeroDivisionError), python_alone_on_stderr():
+    os.write(2, b"native")
+    print("ours", file=sys.stderr)
+    1 / 0
+os.write(2, b"after")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr.split() == [b"ours", b"after"]
+
+
 def test_more_malformed_rows_on_request(place):
     assert refrm("many-bad.jsonl", "--max-bad", "0.95", "--quiet", cwd=place).exit_code in (0, 1)
 

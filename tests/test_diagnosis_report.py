@@ -18,17 +18,18 @@ from click.testing import CliRunner
 from matplotlib.figure import Figure
 
 from refrm.cli import cli
-from refrm.diagnosis import Estimate, Log, diagnose, diagnose_log, settings
+from refrm.diagnosis import Estimate, Log, Settings, diagnose, diagnose_log
 from refrm.diagnosis import wording as words
 from refrm.diagnosis.case import ORDER, suggested, term
+from refrm.diagnosis.data import Problem, Problems
 from refrm.diagnosis.html import page, write_html
 from refrm.diagnosis.markup import sentence
-from refrm.diagnosis.model import Problem, Problems
 from refrm.diagnosis.panels import INK, panels
 from refrm.diagnosis.plots import plot_diagnosis
 from refrm.diagnosis.terminal import show
 from refrm.errors import FileError, InputError
 from refrm.oracle import MISTAKES
+from refrm.theorems import THEOREMS
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -88,7 +89,7 @@ def log():
         "accuracy": 0.5 + 0.3 * (1 - np.exp(-step / 400)),
         "heldout_mean_score": held,
     }
-    return diagnose_log(Log("trainer_state.json", step, series, framework="trl"), settings(coef=0.05))
+    return diagnose_log(Log("trainer_state.json", step, series, framework="trl"), Settings(coef=0.05))
 
 
 @cache
@@ -250,7 +251,7 @@ def test_everything_is_on_the_page(kind):
     for one in found.findings:
         assert on_it(one.title) and on_it(one.cure) and on_it(one.will_not_fix), one.id
         for theorem in one.theorems if one.severity == "finding" else ():
-            assert f"{theorem} {words.THEOREMS[theorem]}" in text
+            assert f"{theorem} {THEOREMS[theorem].says}" in text
         assert all(name in text for name, _, _ in words.evidence(one.evidence))
     assert all(on_it(why) for why in found.unknown.values()) and all(on_it(note) for note in found.notes)
     assert all(panel.title in text and panel.says in text for panel in panels(found))
@@ -421,15 +422,11 @@ def test_sentences(raw, expected):
 
 
 def test_a_coefficient_that_is_large_enough_is_not_called_for_again():
-    assert term(settings()).startswith("train with 0.035*mean (r_w + r_l)^2")
-    assert term(settings(coef=0.01)).startswith("train with 0.035*mean")
+    assert term(Settings()).startswith("train with 0.035*mean (r_w + r_l)^2")
+    assert term(Settings(coef=0.01)).startswith("train with 0.035*mean")
     # four times the least coefficient keeps s/2 within half the target
-    assert term(settings(coef=4 * suggested(settings()))).endswith("the root mean square of s/2 below 0.5 (T8)")
-    assert "`refrm check`" in term(settings(coef=1.0))
-
-
-def test_every_theorem_has_words():
-    assert list(words.THEOREMS) == [f"T{k}" for k in range(1, 15)]
+    assert term(Settings(coef=4 * suggested(Settings()))).endswith("the root mean square of s/2 below 0.5 (T8)")
+    assert "`refrm check`" in term(Settings(coef=1.0))
 
 
 def test_the_guide_names_every_finding():

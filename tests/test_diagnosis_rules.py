@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from test_diagnosis import calibrated, pairs
 
-from refrm.diagnosis import Log, diagnose, diagnose_log, settings
+from refrm.diagnosis import Log, Settings, diagnose, diagnose_log
 from refrm.diagnosis.case import EXPLAINS, ORDER
 from refrm.oracle.catalogue import BY_NAME, MISTAKES
 from refrm.oracle.forms import rounded
@@ -250,16 +250,16 @@ def test_each_fault_of_a_log_has_its_findings_and_no_others(fault):
 
 
 def test_a_log_knows_mean_s_2_from_the_penalty_or_a_part_of_it():
-    penalty = diagnose_log(log(penalty=0.1), settings(coef=0.01))  # mean s^2 = 10, at most 13.9
+    penalty = diagnose_log(log(penalty=0.1), Settings(coef=0.01))  # mean s^2 = 10, at most 13.9
     assert [bound.holds for bound in penalty.bounds] == [True, True] and penalty.healthy
     assert penalty.bounds[0].value.value == pytest.approx(10) and "mean_square_sum" not in penalty.unknown
     assert penalty.figures.mean_square_sum.value == pytest.approx(10)
-    sides = diagnose_log(log(penalty=0.1, mean_score=0.5), settings(coef=0.01))  # Var s/2 = 10/4 - 0.5^2
+    sides = diagnose_log(log(penalty=0.1, mean_score=0.5), Settings(coef=0.01))  # Var s/2 = 10/4 - 0.5^2
     assert sides.figures.spread.value == pytest.approx(1.5) and not {"spread", "mean_square_sum"} & set(sides.unknown)
-    assert found(diagnose_log(log(penalty=0.2), settings(coef=0.01))) == {"bound-violated"}
-    part = diagnose_log(log(mean_score=3 + NOISE, mean_margin=4 + NOISE), settings(coef=0.01))
+    assert found(diagnose_log(log(penalty=0.2), Settings(coef=0.01))) == {"bound-violated"}
+    part = diagnose_log(log(mean_score=3 + NOISE, mean_margin=4 + NOISE), Settings(coef=0.01))
     assert found(part) == {"bound-violated"} and "at least (mean s)^2" in part.unknown["mean_square_sum"]
-    assert diagnose_log(log(mean_score=0.5 + NOISE), settings(coef=0.01)).healthy  # no violation that could be known
+    assert diagnose_log(log(mean_score=0.5 + NOISE), Settings(coef=0.01)).healthy  # no violation that could be known
 
 
 def test_a_log_of_the_two_sides_alone():

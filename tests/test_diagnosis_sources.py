@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from refrm import Adam, MLPRewardModel, make_pairs, stack_pairs
 from refrm.diagnosis import blocks, columnar, text
-from refrm.diagnosis.model import Log
+from refrm.diagnosis.data import Log
 from refrm.diagnosis.sources import Opened
 from refrm.errors import FileError, InputError
 

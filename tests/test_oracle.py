@@ -128,6 +128,10 @@ def test_a_margin_is_found_wherever_it_is_in_the_signature():
     assert report.conforms and report.convention["margin"], str(report)
     assert [m.name for m in check(after_another).mistakes] == ["margin-sign"]
     assert not check(only_by_name, margin=False).convention["margin"]
+    assert check(only_by_name, margin=True).convention["margin"]
+    assert check(lambda *scores: only_by_name(*scores[:2]), margin=True).convention["margin"]
+    with pytest.raises(InputError, match="margin: <lambda> takes none"):
+        check(lambda r_w, r_l: only_by_name(r_w, r_l), margin=True)
 
 
 def test_a_right_loss_conforms_as_stated():
@@ -249,7 +253,7 @@ def log_softmax(r_w, r_l):
     return -np.mean(special.log_softmax(np.stack([r_w, r_l]), axis=0)[0])
 
 
-@pytest.mark.parametrize(("f", "names"), [(log1p_exp, ["naive-log-exp"]), (log_softmax, [])])
+@pytest.mark.parametrize(("f", "names"), [(log1p_exp, ["naive-log-exp"]), (log_softmax, ["cross-entropy"])])
 def test_a_loss_that_stays_finite_is_not_said_to_overflow(f, names):
     report = check(f)
     assert not report.conforms and [m.name for m in report.mistakes] == names, str(report)

@@ -134,6 +134,8 @@ def test_an_implementation_that_cannot_be_interrupted(monkeypatch, tmp_path):
         (["broken:f"], "broken cannot be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         (["mylosses:right", "--framework", "absent"], "framework 'absent' cannot be imported"),
         (["mylosses:right", "--coef", "-1"], "Invalid value for '--coef'"),
+        (["mylosses:right", "--margin"], "margin: right takes none"),
+        (["mylosses:with_margin", "--no-margin"], "margin: with_margin cannot be called without"),
         (["mylosses:right", "--junit", "no/such/folder.xml"], "--junit: cannot write"),
     ],
 )

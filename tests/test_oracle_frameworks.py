@@ -93,6 +93,11 @@ def torch_bce(r_w, r_l):
     return F.binary_cross_entropy_with_logits(r_w - r_l, torch.ones_like(r_w))
 
 
+def torch_ce(r_w, r_l):
+    first = torch.zeros(len(r_w), dtype=torch.long)
+    return F.cross_entropy(torch.stack([r_w, r_l], -1), first) + 0.01 * ((r_w + r_l) ** 2).mean()
+
+
 def torch_broadcast(r_w, r_l, margin):
     return -F.logsigmoid(r_w[:, None] - r_l[:, None] - margin).mean()
 
@@ -118,6 +123,7 @@ def jax_rounded(r_w, r_l):
         (torch_threshold, ["softplus-threshold"]),
         (torch_values, ["detached-side"]),
         (torch_bce, ["slope-cancels"]),
+        (torch_ce, ["cross-entropy"]),
         (torch_broadcast, ["margin-broadcast"]),
         (jax_naive, ["naive-log-exp"]),
         (jax_swapped, ["swapped"]),

@@ -88,6 +88,7 @@ INVISIBLE = {
     "M1": "the margins of other pairs act like margins drawn at random",
     "M5": "the margins of other pairs act like margins drawn at random",
     "L4": "it differs from the right loss only where a model is most wrong",
+    "L10": "it differs from the right loss only where a pair is won beyond doubt",
     "F1": "scores of the usual size have margins far above the spacing",
 }
 """Mistakes of the catalogue that scores and logs do not show; `refrm check` of the loss does."""
@@ -513,7 +514,7 @@ def _checkpoints(rng):
 def _log(rng):
     pairs, coef = problem(rng, 1500, strength=1.0), coefficient(rng)
     _, records = descend(pairs, RIGHT, 1500, 10, 64, seed=int(rng.integers(2**31)), coef=coef, speed=0.5)
-    return diagnose_log(trl_log(records), refrm.diagnosis.settings(coef=coef))
+    return diagnose_log(trl_log(records), refrm.diagnosis.Settings(coef=coef))
 
 
 def _two_decimals(rng):

@@ -5,9 +5,10 @@ of a training log. Each gives a `Diagnosis`.
 """
 
 from refrm.diagnosis.aggregates import diagnose_log
-from refrm.diagnosis.arrays import diagnose, settings
+from refrm.diagnosis.arrays import diagnose
+from refrm.diagnosis.data import Log, Settings
 from refrm.diagnosis.engine import diagnose_source
-from refrm.diagnosis.model import Diagnosis, Estimate, Finding, Log, Settings
+from refrm.diagnosis.model import Diagnosis, Estimate, Finding
 
 __all__ = [
     "Diagnosis",
@@ -18,5 +19,4 @@ __all__ = [
     "diagnose",
     "diagnose_log",
     "diagnose_source",
-    "settings",
 ]

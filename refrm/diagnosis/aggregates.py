@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from refrm.diagnosis.bounds import largest_pull
-from refrm.diagnosis.case import ranked, suggested
+from refrm.diagnosis.case import LogCase, ranked, suggested
+from refrm.diagnosis.data import SERIES, Log, Settings
 from refrm.diagnosis.intervals import Level
-from refrm.diagnosis.model import SERIES, Bound, Diagnosis, Estimate, Figures, Finding, Log, Settings
-from refrm.diagnosis.rules_log import RULES, LogCase
+from refrm.diagnosis.model import Bound, Diagnosis, Estimate, Figures, Finding
+from refrm.diagnosis.rules_log import RULES
 from refrm.diagnosis.trends import FEW, trend
 from refrm.spec import Array
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refrm.checks import check_array, check_flag, check_integer, check_number, check_scores
-from refrm.diagnosis.data import LARGEST
+from refrm.checks import check_array, check_scores
+from refrm.diagnosis.data import LARGEST, Chunk, Problems, Settings
 from refrm.diagnosis.engine import SUBSETS, diagnose_source
-from refrm.diagnosis.model import Chunk, Diagnosis, Problems, Settings
+from refrm.diagnosis.model import Diagnosis
 from refrm.diagnosis.tally import cut
 from refrm.errors import InputError
 from refrm.spec import Array
@@ -30,25 +30,6 @@ class ArraySource:
         """Yield the pairs in pieces of 2^20."""
         for at in range(0, len(self.whole.r_w), CHUNK):
             yield cut(self.whole, slice(at, at + CHUNK))
-
-
-def settings(
-    coef: float | None = None,
-    label_smoothing: float = 0.0,
-    start: float | None = None,
-    target: float = 1.0,
-    converged: bool = False,
-    seed: int = 0,
-) -> Settings:
-    """Return checked `Settings`, or raise `InputError`."""
-    return Settings(
-        None if coef is None else check_number("coef", coef, 0.0),
-        check_number("label_smoothing", label_smoothing, 0.0, 0.5),
-        None if start is None else check_number("start", start, 0.0),
-        check_number("target", target, 0.0, open_low=True),
-        check_flag("converged", converged),
-        check_integer("seed", seed, 0),
-    )
 
 
 def diagnose(
@@ -128,7 +109,7 @@ def diagnose(
         if len(names) > SUBSETS:
             raise InputError(f"subset must have at most {SUBSETS} labels, got {len(names)}: is it a prompt's, a group?")
     whole = Chunk(_double(w), _double(v), **columns)
-    return diagnose_source(ArraySource(whole, names), settings(coef, label_smoothing, start, target, converged, seed))
+    return diagnose_source(ArraySource(whole, names), Settings(coef, label_smoothing, start, target, converged, seed))
 
 
 def _double(x: Array) -> Array:

@@ -14,9 +14,10 @@ import numpy as np
 
 from refrm.checks import check_integer, check_scores
 from refrm.diagnosis.aggregates import diagnose_log
-from refrm.diagnosis.arrays import diagnose, settings
+from refrm.diagnosis.arrays import diagnose
+from refrm.diagnosis.data import Log, Problems, Settings
 from refrm.diagnosis.logs import log_of
-from refrm.diagnosis.model import Diagnosis, Log, Problems
+from refrm.diagnosis.model import Diagnosis
 from refrm.errors import InputError
 from refrm.spec import Array, softplus
 
@@ -157,7 +158,7 @@ class Monitor:
     def __init__(
         self, *, coef: float | None = None, label_smoothing: float = 0.0, target: float = 1.0, keep: int = 1 << 20
     ) -> None:
-        self.settings = settings(coef, label_smoothing, target=target)
+        self.settings = Settings(coef, label_smoothing, target=target)
         self.keep = check_integer("keep", keep, 0)
         self.history: list[Record] = []
         self._windows = {False: Window(), True: Window()}

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from refrm.diagnosis.bounds import largest_pull
-from refrm.diagnosis.model import Bound, Estimate, Figures, Finding, Groups, Settings, Trend
+from refrm.diagnosis.data import Settings
+from refrm.diagnosis.model import Bound, Estimate, Figures, Finding, Groups, Trend
 from refrm.diagnosis.suspicions import Grid
 from refrm.diagnosis.tally import Tally
 from refrm.spec import Array
@@ -56,9 +57,8 @@ class Case:
 
     @property
     def yardstick(self) -> float:
-        """The root mean square of d, but no less than 1: what a shift is measured by."""
-        assert self.shown.mean_margin is not None and self.shown.std_margin is not None
-        return max(1.0, math.hypot(self.shown.mean_margin.value, self.shown.std_margin.value))
+        """That of the figures shown."""
+        return self.shown.yardstick
 
     @property
     def margin(self) -> float:
@@ -69,6 +69,32 @@ class Case:
     def suggested_coef(self) -> float:
         """The coefficient that holds the root mean square of s/2 below the target (T8)."""
         return suggested(self.settings, self.margin)
+
+
+@dataclass(frozen=True)
+class LogCase:
+    """One side of a log, trained or held-out: its series, and the means at their end at 95% and to decide by."""
+
+    name: str
+    series: Mapping[str, Array]
+    shown: Mapping[str, Estimate]
+    strict: Mapping[str, Estimate]
+    trends: Mapping[str, Trend]
+    nonfinite: Mapping[str, int]
+    settings: Settings
+    level: float
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def yardstick(self) -> float:
+        """The size of margins, at least 1: the root mean square of d where the log has its deviation, else twice the
+        mean margin, which it does not exceed unless margins are below 1 or contradict their probabilities.
+        """
+        margin = self.shown.get("mean_margin")
+        deviation = self.shown.get("std_margin")
+        if margin is None:
+            return 1.0
+        return max(1.0, math.hypot(margin.value, deviation.value) if deviation else 2 * abs(margin.value))
 
 
 def suggested(settings: Settings, margin: float = 0.0) -> float:

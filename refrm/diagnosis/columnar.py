@@ -1,9 +1,9 @@
-"""Pairs from Parquet, Arrow, NPZ and JSON documents: slices of a lazy frame, the next one read while one is used."""
+"""Pairs from Parquet, Arrow, NPZ and JSON documents: batches of a lazy frame, the next one read while one is used."""
 
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from refrm.diagnosis.blocks import Place, plain
-from refrm.diagnosis.formats import NUMBERS, Layout, Unreadable, listed, pairs_of
-from refrm.diagnosis.frames import expressions, frame_of, required
+from refrm.diagnosis.formats import NUMBERS, Layout, listed
+from refrm.diagnosis.frames import required, slow, standard
 from refrm.diagnosis.ledger import Ledger
 from refrm.errors import FileError
 from refrm.files import read_npz
@@ -35,48 +35,59 @@ class Table:
 
     def head(self, rows: int) -> list[dict[str, Any]]:
         """Return the first rows."""
-        return self._collect(self.lazy.head(rows)).to_dicts()
+        return self._dicts(self.lazy.head(rows))
 
-    def _collect(self, lazy: pl.LazyFrame) -> pl.DataFrame:
-        try:
-            return lazy.collect()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise FileError(f"{self.path} is not wholly there, or damaged: {first_line(error)}") from None
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows."""
+        return self._dicts(self.lazy)
+
+    def _dicts(self, lazy: pl.LazyFrame) -> list[dict[str, Any]]:
+        with damage(f"{self.path} is not wholly there, or damaged"):
+            return lazy.collect().to_dicts()
+
+    def _batches(self, columns: list[str], rows: int) -> Iterator[pl.DataFrame]:
+        """Yield so many rows at a time; the next ones are read meanwhile, and no row group or batch is read twice."""
+        lazy = self.lazy.select(columns)
+        with damage(f"{self.path} is not wholly there, or damaged"):
+            for frame in lazy.collect_batches(chunk_size=rows, maintain_order=True, lazy=True, engine="streaming"):
+                yield frame.rechunk()
 
     def read(self, layout: Layout, ledger: Ledger, moved: Callable[[int], None]) -> Iterator[pl.DataFrame]:
         """Yield the pairs."""
         schema = self.lazy.collect_schema()
         simple = not layout.many and all(_simple(role, schema[column]) for role, column in layout.columns.items())
         columns = list(dict.fromkeys(layout.columns.values()))
-        lazy = self.lazy.select(expressions(layout, schema) if simple else columns)
         texts = any(schema[column] == pl.String or schema[column].is_nested() for column in columns)
-        size = WITH_TEXTS if texts else SLICE
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._collect, lazy.slice(0, size))
-            for at in range(0, self.height, size):
-                frame = coming.result()
-                if at + size < self.height:
-                    coming = ahead.submit(self._collect, lazy.slice(at + size, size))
-                if frame.height != min(size, self.height - at):
-                    raise FileError(f"{self.path}: expected {self.height} rows, got {at + frame.height}")
-                if simple:
-                    yield from self._checked(frame, at, layout, ledger)
-                else:
-                    yield from slow(frame.iter_rows(named=True), at, layout, ledger)
-                moved(os.path.getsize(self.path) * (at + frame.height) // self.height)
+        at = 0
+        for raw in self._batches(columns, WITH_TEXTS if texts else SLICE):
+            if simple:
+                yield from _checked(raw, at, layout, ledger)
+            else:
+                yield from slow(enumerate(raw.iter_rows(named=True), at + 1), layout, ledger)
+            at += raw.height
+            moved(os.path.getsize(self.path) * at // self.height)
+        if at != self.height:
+            raise FileError(f"{self.path}: expected {self.height} rows, got {at}")
 
-    def _checked(self, frame: pl.DataFrame, at: int, layout: Layout, ledger: Ledger) -> Iterator[pl.DataFrame]:
-        """Yield what has all numbers, and note the rest: here a number can be missing, but not malformed."""
-        odd = required(frame)
-        if not odd.any():
-            ledger.rows += frame.height
-            yield frame
-            return
-        ledger.rows += frame.height - int(odd.sum())
-        yield frame.filter(~odd)
-        raw = self._collect(self.lazy.select(list(dict.fromkeys(layout.columns.values()))).slice(at, frame.height))
-        for i in odd.arg_true():
-            yield from slow(raw[i].iter_rows(named=True), at + i, layout, ledger)
+
+@contextmanager
+def damage(what: str) -> Iterator[None]:
+    """Turn what polars says of a file into a `FileError` of one line; a panic's words are of its own code alone."""
+    try:
+        yield
+    except pl.exceptions.PanicException:
+        raise FileError(what) from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise FileError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+
+
+def _checked(raw: pl.DataFrame, at: int, layout: Layout, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Yield what has all numbers, and note the rest: here a number can be missing, but not malformed."""
+    frame = standard(raw, layout)
+    odd = required(frame)
+    ledger.rows += frame.height - int(odd.sum())
+    yield frame.filter(~odd) if odd.any() else frame
+    yield from slow(((at + i + 1, raw.row(i, named=True)) for i in odd.arg_true()), layout, ledger)
 
 
 def _simple(role: str, dtype: pl.DataType) -> bool:
@@ -86,30 +97,9 @@ def _simple(role: str, dtype: pl.DataType) -> bool:
     return dtype == pl.String or (role in ("group", "subset") and (dtype.is_integer() or dtype == pl.Categorical))
 
 
-def slow(rows: Iterator[Mapping[str, Any]], at: int, layout: Layout, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Yield the pairs of rows that Python reads one by one; note those that are none."""
-    found: list[dict[str, Any]] = []
-    for position, row in enumerate(rows, at + 1):
-        ledger.rows += 1
-        try:
-            found += pairs_of(layout, row, position)
-        except Unreadable as why:
-            ledger.reject(position, why)
-        if len(found) >= SLICE:
-            yield frame_of(found, layout)
-            found = []
-    if found:
-        yield frame_of(found, layout)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def scan(path: Place, form: str) -> Table:
     """Return the table of a Parquet or Arrow file."""
-    try:
+    with damage(f"{path} is not a whole {'Parquet' if form == 'parquet' else 'Arrow'} file"):
         if form == "parquet":
             lazy = pl.scan_parquet(path.path, glob=False)
         elif form == "arrow":
@@ -117,9 +107,6 @@ def scan(path: Place, form: str) -> Table:
         else:
             lazy = pl.read_ipc_stream(path.path).lazy()
         return Table(path, lazy, int(lazy.select(pl.len()).collect().item()))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        name = "Parquet" if form == "parquet" else "Arrow"
-        raise FileError(f"{path} is not a whole {name} file: {first_line(error)}") from None
 
 
 def columns_of(path: Place) -> dict[str, Array]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refrm.console import print_json, progress
+from refrm.console import print_json, progress, python_alone_on_stderr
+from refrm.diagnosis.formats import OPTIONS
 from refrm.errors import InputError
-from refrm.options import Number, check_outputs, output_options, path
+from refrm.options import Number, check_outputs, output_options, path, smoothing_option
 
 if TYPE_CHECKING:
     from refrm.diagnosis.model import Diagnosis
@@ -20,21 +21,21 @@ LONG = 20 * MEGABYTE
 """Bytes from which on a file gets a progress bar."""
 
 COLUMNS = {
-    "chosen": ("r_w", "of the chosen responses' scores"),
-    "rejected": ("r_l", "of the rejected responses' scores"),
-    "margin": ("margin", "of the margin that the loss subtracts"),
-    "step": ("step", "of the training step"),
-    "group": ("group", "of the prompt, or an id of it"),
-    "length-chosen": ("length_w", "of the chosen responses' lengths"),
-    "length-rejected": ("length_l", "of the rejected responses' lengths"),
-    "subset": ("subset", "of the part of the data that is to get figures of its own"),
+    "r_w": "of the chosen responses' scores",
+    "r_l": "of the rejected responses' scores",
+    "margin": "of the margin that the loss subtracts",
+    "step": "of the training step",
+    "group": "of the prompt, or an id of it",
+    "length_w": "of the chosen responses' lengths",
+    "length_l": "of the rejected responses' lengths",
+    "subset": "of the part of the data that is to get figures of its own",
 }
 
 
 def naming(command: Any) -> Any:
     """Add the options that name columns."""
-    for name, (role, what) in reversed(COLUMNS.items()):
-        command = click.option(f"--{name}", role, metavar="NAME", help=f"Column {what}.")(command)
+    for role, what in reversed(COLUMNS.items()):
+        command = click.option(OPTIONS[role], role, metavar="NAME", help=f"Column {what}.")(command)
     return command
 
 
@@ -49,10 +50,10 @@ def naming(command: Any) -> Any:
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Stop where more than this share of a file's rows, and at least 10, are malformed.",
+    help="Stop where more than this share of a file's rows, and at least 10, are malformed; a missing score is not.",
 )
 @click.option("--lambda", "--coef", "coef", type=Number(0), metavar="COEF", help="Weight of mean (r_w + r_l)^2.")
-@click.option("--label-smoothing", type=Number(0, 0.5), default=0.0, show_default=True, metavar="EPS")
+@smoothing_option
 @click.option(
     "--target-spread",
     "target",
@@ -101,15 +102,15 @@ def diagnose(
         from refrm.diagnosis.sources import Opened, Pairs
     except ModuleNotFoundError as error:
         raise InputError(f"reading files needs {error.name}: pip install 'refrm[cli]'") from None
-    from refrm.diagnosis import settings
+    from refrm.diagnosis import Settings
 
     if plot is not None and plot.suffix.lower() not in SUFFIXES:
         raise InputError(f"--plot must end in {' or '.join(SUFFIXES)}, got {plot}")
     check_outputs([Path(file) for file in files if file != "-"], {"--html": html, "--plot": plot})
-    named = {role: options.pop(role) for role, _ in COLUMNS.values()}
-    about = settings(**options)
+    named = {role: options.pop(role) for role in COLUMNS}
+    about = Settings(**options)
     given = {role: name for role, name in named.items() if name is not None}
-    with Opened(files, given, form, together, max_bad) as held:
+    with python_alone_on_stderr(), Opened(files, given, form, together, max_bad) as held:
         if isinstance(held, Pairs):
             with progress(held.total // MEGABYTE, "reading, MB", quiet or as_json or held.total < LONG) as moved:
                 from refrm.diagnosis import diagnose_source

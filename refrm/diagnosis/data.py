@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from refrm.checks import check_flag, check_integer, check_number
 from refrm.spec import Array
 
 SERIES = (
@@ -122,7 +123,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the caller knows or wants.
+    """What the caller knows or wants; `InputError` names what is out of range.
 
     Attributes
     ----------
@@ -147,3 +148,15 @@ class Settings:
     target: float = 1.0
     converged: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("coef", "start"):
+            if getattr(self, name) is not None:
+                self._set(name, check_number(name, getattr(self, name), 0.0))
+        self._set("label_smoothing", check_number("label_smoothing", self.label_smoothing, 0.0, 0.5))
+        self._set("target", check_number("target", self.target, 0.0, open_low=True))
+        self._set("converged", check_flag("converged", self.converged))
+        self._set("seed", check_integer("seed", self.seed, 0))
+
+    def _set(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)  # the class is frozen

@@ -11,20 +11,11 @@ import numpy as np
 from refrm.diagnosis import rules_data, rules_scale
 from refrm.diagnosis.bounds import largest_pull
 from refrm.diagnosis.case import Case, ranked
+from refrm.diagnosis.data import Chunk, PairSource, Settings
 from refrm.diagnosis.figures import figures
 from refrm.diagnosis.groups import Effects, components, effects
 from refrm.diagnosis.intervals import Level
-from refrm.diagnosis.model import (
-    Bound,
-    Chunk,
-    Diagnosis,
-    Estimate,
-    Finding,
-    Groups,
-    PairSource,
-    Settings,
-    Trend,
-)
+from refrm.diagnosis.model import Bound, Diagnosis, Estimate, Finding, Groups, Trend
 from refrm.diagnosis.suspicions import ENOUGH, grid
 from refrm.diagnosis.tally import BLOCK, Tally, cut
 from refrm.diagnosis.timeline import Timeline, scan

@@ -1,22 +1,21 @@
 """Frames of pairs: columns named by their roles, numbers as float64, "group" and "subset" as they come."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from refrm.diagnosis.data import LARGEST
-from refrm.diagnosis.formats import NUMBERS, Layout
+from refrm.diagnosis.formats import NUMBERS, Layout, Unreadable, pairs_of
+from refrm.diagnosis.ledger import Ledger
+
+ROWS = 1 << 16
+"""Pairs of a frame of those that Python reads."""
 
 
 def standard(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Return a frame whose columns are roles; polars' errors say where that is not possible."""
-    return frame.select(expressions(layout, frame.schema))
-
-
-def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
-    """Return the expressions of `standard`."""
-    found = []
+    schema, found = frame.schema, []
     for role, column in layout.columns.items():
         of = pl.col(column)
         if role in ("text_w", "text_l"):
@@ -28,7 +27,7 @@ def expressions(layout: Layout, schema: Mapping[str, Any]) -> list[pl.Expr]:
         elif role in NUMBERS and isinstance(schema[column], pl.List):
             of = pl.when(of.list.len() == 1).then(of.list.first())
         found.append((of.cast(pl.Float64) if role in NUMBERS else of).alias(role))
-    return found
+    return frame.select(found)
 
 
 def required(frame: pl.DataFrame) -> pl.Series:
@@ -42,3 +41,21 @@ def frame_of(pairs: Sequence[Mapping[str, Any]], layout: Layout) -> pl.DataFrame
     """Return the frame of pairs that were read one by one."""
     dtypes = {role: pl.Float64 if role in NUMBERS else pl.String for role in layout.roles}
     return pl.DataFrame({role: [pair.get(role) for pair in pairs] for role in dtypes}, dtypes)
+
+
+def slow(records: Iterable[tuple[int, Any]], layout: Layout, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Yield the pairs of rows that Python reads one by one, each with its line; note those that are none."""
+    found: list[dict[str, Any]] = []
+    for line, row in records:
+        ledger.rows += 1
+        try:
+            if isinstance(row, Unreadable):
+                raise row
+            found += pairs_of(layout, row, line)
+        except Unreadable as why:
+            ledger.reject(line, why)
+        if len(found) >= ROWS:
+            yield frame_of(found, layout)
+            found = []
+    if found:
+        yield frame_of(found, layout)

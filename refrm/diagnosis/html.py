@@ -16,6 +16,7 @@ from refrm.diagnosis.model import Diagnosis, Estimate, Finding, Trend
 from refrm.diagnosis.panels import panels
 from refrm.diagnosis.plots import as_svg
 from refrm.files import write_atomic
+from refrm.theorems import THEOREMS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -102,7 +103,7 @@ def _finding(one: Finding, key: str) -> Iterator[str]:
     yield f'<p class="id"><code>{text(one.id)}</code></p><div class="sides"><div>'
     yield f"<h4>What helps</h4><p>{sentence(one.cure)}</p>"
     yield f"<h4>What that does not mend</h4><p>{sentence(one.will_not_fix)}</p>"
-    known = [(name, wording.THEOREMS[name]) for name in dict.fromkeys(one.theorems) if name in wording.THEOREMS]
+    known = [(name, THEOREMS[name].says) for name in dict.fromkeys(one.theorems) if name in THEOREMS]
     if known and one.severity == "finding":
         yield '<h4>Why this is so</h4><dl class="why">'
         yield from (f"<dt>{name}</dt><dd>{text(says)}</dd>" for name, says in known)

@@ -12,6 +12,7 @@ import polars as pl
 from refrm.diagnosis import columnar, logs, text
 from refrm.diagnosis.blocks import Place, blocks, opened, plain
 from refrm.diagnosis.formats import Layout, Unreadable, listed, number, recognise, short
+from refrm.diagnosis.frames import slow
 from refrm.diagnosis.ledger import Ledger
 from refrm.errors import FileError
 
@@ -149,7 +150,7 @@ def _document(place: Place, named: Mapping[str, str]) -> Rows | Records:
         layout = _known(place, rows, named, "keys")
     if layout is None:
         return Records(place, lambda ledger: checked(enumerate(rows, 1), ledger))
-    return Rows(place, layout, lambda ledger, _: columnar.slow(iter(rows), 0, layout, ledger))
+    return Rows(place, layout, lambda ledger, _: slow(enumerate(rows, 1), layout, ledger))
 
 
 def _csv(place: Place, named: Mapping[str, str], separator: str | None) -> Rows | Records:
@@ -221,11 +222,7 @@ def _columnar(place: Place, named: Mapping[str, str], form: str) -> Rows | Recor
         raise FileError(f"{place} has no rows")
     layout = _known(place, rows, named, "arrays" if form == "npz" else "columns")
     if layout is None:
-        every = (
-            table.lazy.collect().to_dicts()
-            if form != "npz"
-            else columnar.rows_of({k: a.tolist() for k, a in arrays.items()})
-        )
+        every = table.rows() if form != "npz" else columnar.rows_of({k: a.tolist() for k, a in arrays.items()})
         return Records(place, lambda ledger: checked(enumerate(every, 1), ledger))
     if form == "npz":
         table = columnar.table_of(place, {name: arrays[name] for name in layout.columns.values()})

@@ -1,7 +1,7 @@
 """What could not be read: counted, the first few kept, and too much of it is an error."""
 
+from refrm.diagnosis.data import Problem, Problems
 from refrm.diagnosis.formats import Unreadable
-from refrm.diagnosis.model import Problem, Problems
 from refrm.errors import FileError
 
 SHOWN = 10

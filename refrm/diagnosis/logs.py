@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from refrm.diagnosis.blocks import Place, plain
+from refrm.diagnosis.data import SERIES, Log, Problems
 from refrm.diagnosis.formats import Unreadable, number
-from refrm.diagnosis.model import SERIES, Log, Problems
 from refrm.errors import FileError
 
 NAMES = {
@@ -41,7 +41,7 @@ NAMES = {
     "score_diff": "mean_margin",
     "acc_mean": "accuracy",
 }
-"""The series (`refrm.diagnosis.model.SERIES`) by the keys of the frameworks, without their prefixes."""
+"""The series (`refrm.diagnosis.data.SERIES`) by the keys of the frameworks, without their prefixes."""
 
 HELD_OUT = ("eval_", "eval/", "eval/eval_", "val/", "valid/", "heldout_")
 TRAINED = ("", "train/", "train_")

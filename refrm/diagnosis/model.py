@@ -1,4 +1,4 @@
-"""What comes out of a diagnosis, and what goes in (`refrm.diagnosis.data`), as plain frozen data.
+"""What comes out of a diagnosis, as plain frozen data; what goes in is in `refrm.diagnosis.data`.
 
 Notation as everywhere: d = r_w - r_l, s = r_w + r_l, and s/2 is the pair's mean score.
 """
@@ -10,30 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from refrm.diagnosis.data import SERIES, Chunk, Log, PairSource, Problem, Problems, Settings
+from refrm.diagnosis.data import Problems, Settings
 from refrm.spec import Array
-
-__all__ = [
-    "Bin",
-    "Bound",
-    "Calibration",
-    "Chunk",
-    "Diagnosis",
-    "Estimate",
-    "Figures",
-    "Finding",
-    "Groups",
-    "Histogram",
-    "Lengths",
-    "Log",
-    "PairSource",
-    "Precision",
-    "Problem",
-    "Problems",
-    "SERIES",
-    "Settings",
-    "Trend",
-]
 
 
 @dataclass(frozen=True)
@@ -181,6 +159,12 @@ class Figures:
     margins: Histogram | None = None
     scores: Histogram | None = None
 
+    @property
+    def yardstick(self) -> float:
+        """The root mean square of d, but no less than 1: what a shift is measured by."""
+        assert self.mean_margin is not None and self.std_margin is not None
+        return max(1.0, math.hypot(self.mean_margin.value, self.std_margin.value))
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -275,7 +259,7 @@ class Diagnosis:
         First and last step that ``figures`` stand on.
     groups : Groups, optional
     series : dict of array
-        Over the time axis: "step" and means per step, by the names of `SERIES`.
+        Over the time axis: "step" and means per step, by the names of `refrm.diagnosis.data.SERIES`.
     trends : dict
         `Trend` by the name of a series; "mean_score@code" for one subset.
     bounds : tuple of Bound

@@ -51,7 +51,7 @@ def _of_pairs(found: Diagnosis) -> Iterator[Panel]:
         return
     r_w, r_l = found.sample
     shift, margin = r_w / 2 + r_l / 2, r_w - r_l
-    size = yardstick(f)
+    size = f.yardstick
     inside = float(np.mean(np.abs(shift) <= size))
     some = "a pair" if len(shift) == found.n_pairs else f"one of {len(shift):,} pairs drawn at random"
     yield Panel(
@@ -104,12 +104,6 @@ def _of_pairs(found: Diagnosis) -> Iterator[Panel]:
             + (f"; {more} more subsets are in the table." if more else "."),
             partial(_subsets, shown, f.mean_score.value),
         )
-
-
-def yardstick(f: Figures) -> float:
-    """Return the root mean square of d, at least 1: what a shift is measured by."""
-    assert f.mean_margin is not None and f.std_margin is not None
-    return max(1.0, math.hypot(f.mean_margin.value, f.std_margin.value))
 
 
 def sizes(r_w: Array, r_l: Array) -> tuple[Array, Array]:

@@ -1,45 +1,17 @@
 """Rules for the aggregates of a training log: what means over batches can show, and no more."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from refrm.diagnosis.case import outside, term
-from refrm.diagnosis.model import Bound, Estimate, Finding, Settings, Trend
+from refrm.diagnosis.case import LogCase, outside, term
+from refrm.diagnosis.model import Finding
 from refrm.diagnosis.precision import FORMATS
 from refrm.diagnosis.rules_data import LARGE, NON_FINITE, TOKEN
-from refrm.diagnosis.rules_scale import CONFIDENT
-from refrm.spec import Array
+from refrm.diagnosis.rules_scale import CONFIDENT, UNBOUNDED, drifting
 
 LOG_2 = math.log(2)
-
-
-@dataclass(frozen=True)
-class LogCase:
-    """One side of a log, trained or held-out: its series, and the means at their end at 95% and to decide by."""
-
-    name: str
-    series: Mapping[str, Array]
-    shown: Mapping[str, Estimate]
-    strict: Mapping[str, Estimate]
-    trends: Mapping[str, Trend]
-    nonfinite: Mapping[str, int]
-    settings: Settings
-    level: float
-    bounds: tuple[Bound, ...] = ()
-
-    @property
-    def yardstick(self) -> float:
-        """The size of margins, at least 1: the root mean square of d where the log has its deviation, else twice the
-        mean margin, which it does not exceed unless margins are below 1 or contradict their probabilities.
-        """
-        margin = self.shown.get("mean_margin")
-        deviation = self.shown.get("std_margin")
-        if margin is None:
-            return 1.0
-        return max(1.0, math.hypot(margin.value, deviation.value) if deviation else 2 * abs(margin.value))
 
 
 def non_finite(case: LogCase) -> Iterator[Finding]:
@@ -173,32 +145,9 @@ def global_shift(case: LogCase) -> Iterator[Finding]:
 
 
 def drift(case: LogCase) -> Iterator[Finding]:
-    """A mean score that still moves: in the second half of the steps by a tenth of the yardstick or more."""
-    trend = case.trends.get("mean_score")
-    late = trend and (trend.late or trend)
-    if not trend or not late or late.p_value > case.level or abs(late.change) < case.yardstick / 10:
-        return
-    end = case.shown["mean_score"].value
-    if abs(end) < abs(end - late.change):
-        return  # on its way to 0
-    given = f"the coefficient {case.settings.coef:g} does not hold it: " if case.settings.coef else ""
-    yield Finding(
-        "drift",
-        "finding",
-        f"the mean score drifts by {late.slope.value:.3g} per 1,000 steps, and has not stopped",
-        {
-            "slope_per_1000_steps": late.slope,
-            "slope_of_the_whole_run": trend.slope,
-            "change_in_second_half": late.change,
-            "p_value": late.p_value,
-            "last": end,
-        },
-        ("T6", "T7", "T8"),
-        f"{given}{term(case.settings)}",
-        "growth of margins has another cause and another cure (T3, T14)",
-        case.name,
-        ("penalty-missing", "squared-difference", "detached-side", "minus-sign", "negative-coefficient"),
-    )
+    """A mean score that still moves, by `drifting`."""
+    if "mean_score" in case.trends:
+        yield from drifting(case, case.shown["mean_score"].value, term(case.settings))
 
 
 def margin_growth(case: LogCase) -> Iterator[Finding]:
@@ -282,8 +231,7 @@ def bound_violated(case: LogCase) -> Iterator[Finding]:
         f" {first.bound:.4g} ({first.theorem})",
         {bound.what: bound.value for bound in broken} | {f"bound_{b.theorem}": b.bound for b in broken},
         tuple(dict.fromkeys(b.theorem for b in broken)),
-        "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its"
-        " sign; if both are right, train longer: T8 holds at rest, T7 from the start on",
+        UNBOUNDED,
         "a start from scores far from 0 has a larger bound in T7: give `start`",
         case.name,
         ("penalty-missing", "squared-difference", "factor-of-two", "penalty-twice", "negative-coefficient"),

@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from refrm.diagnosis.bounds import IDENTITIES, Wrong
-from refrm.diagnosis.case import Case, outside, term
+from refrm.diagnosis.case import Case, LogCase, outside, term
 from refrm.diagnosis.model import Finding
 from refrm.diagnosis.precision import FORMATS
 
 CONFIDENT = math.log(99)
 """The margin that claims one error in a hundred."""
+
+UNBOUNDED = (
+    "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its sign;"
+    " if both are right, train longer: T8 holds at rest, T7 from the start on"
+)
+"""The cure of a bound that does not hold; for pairs and logs alike."""
 
 
 def global_shift(case: Case) -> Iterator[Finding]:
@@ -76,16 +82,22 @@ def _share(case: Case, energy: float) -> float:
 
 
 def drift(case: Case) -> Iterator[Finding]:
-    """A mean score that still moves: in the second half of the steps by a tenth of the yardstick or more."""
-    trend = case.trends.get("mean_score")
-    late = trend and (trend.late or trend)
-    if not trend or not late or late.p_value > case.level or abs(late.change) < case.yardstick / 10:
+    """A mean score that still moves, by `drifting`."""
+    if "mean_score" in case.trends:
+        cure = term(case.settings, case.margin)
+        more = "; scores so far lose it by subtracting each checkpoint's own mean (T11)"
+        yield from drifting(case, float(case.series["mean_score"][-1]), cure + more)
+
+
+def drifting(case: Case | LogCase, end: float, cure: str) -> Iterator[Finding]:
+    """A mean score, now at ``end``, that moved by a tenth of the yardstick or more in the second half of the steps."""
+    trend = case.trends["mean_score"]
+    late = trend.late or trend
+    if late.p_value > case.level or abs(late.change) < case.yardstick / 10:
         return
-    end = float(case.series["mean_score"][-1])
     if abs(end) < abs(end - late.change):
         return  # on its way to 0
-    given = case.settings.coef
-    more = f"your coefficient {given:g} does not hold it: " if given else ""
+    given = f"the coefficient {case.settings.coef:g} does not hold it: " if case.settings.coef else ""
     yield Finding(
         "drift",
         "finding",
@@ -98,8 +110,7 @@ def drift(case: Case) -> Iterator[Finding]:
             "last": end,
         },
         ("T6", "T7", "T8"),
-        f"{more}{term(case.settings, case.margin)}; scores so far lose it by subtracting each checkpoint's own mean"
-        " (T11)",
+        given + cure,
         "growth of margins has another cause and another cure (T3, T14)",
         case.name,
         ("penalty-missing", "squared-difference", "detached-side", "minus-sign", "negative-coefficient"),
@@ -232,8 +243,7 @@ def bound_violated(case: Case) -> Iterator[Finding]:
         | ({"implied_coefficient": implied(case, "right")} if case.settings.converged else {})
         | {f"bound_{b.theorem}": b.bound for b in broken},
         tuple(dict.fromkeys(b.theorem for b in broken)),
-        "run `refrm check` on the loss that is in use; see that the coefficient reaches it, as a number and with its"
-        " sign; if both are right, train longer: T8 holds at rest, T7 from the start on",
+        UNBOUNDED,
         "the bounds are for the pairs trained on: held-out pairs exceed them where the model does not generalise",
         case.name,
         tuple(dict.fromkeys([*_consistent(case), *likely])),

@@ -14,10 +14,10 @@ import polars as pl
 
 from refrm.diagnosis import logs
 from refrm.diagnosis.blocks import ZSTD, Place, opened, unpack_zstd
+from refrm.diagnosis.data import Chunk, Log, Problems
 from refrm.diagnosis.formats import OPTIONS
 from refrm.diagnosis.inputs import Records, Rows, open_input
 from refrm.diagnosis.ledger import Ledger
-from refrm.diagnosis.model import Chunk, Log, Problems
 from refrm.errors import FileError, InputError
 from refrm.spec import Array
 
@@ -29,7 +29,7 @@ MOST_PARTS = 64
 
 
 class Pairs:
-    """Pairs of one or more files, as a `refrm.diagnosis.model.PairSource`.
+    """Pairs of one or more files, as a `refrm.diagnosis.data.PairSource`.
 
     Attributes
     ----------

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import polars as pl
 
 from refrm.diagnosis.blocks import Place, blocks, pieces
-from refrm.diagnosis.formats import NUMBERS, Layout, Unreadable, pairs_of, short
-from refrm.diagnosis.frames import frame_of, required, standard
+from refrm.diagnosis.formats import NUMBERS, Layout, Unreadable, short
+from refrm.diagnosis.frames import required, slow, standard
 from refrm.diagnosis.ledger import Ledger
 
 PIECE = 1 << 15
@@ -70,28 +70,14 @@ def _block(block: bytes, line: int, form: Format, ledger: Ledger) -> Iterator[pl
         if len(lines) == frame.height:  # then a row is a line
             ledger.rows += frame.height - int(odd.sum())
             yield frame.filter(~odd)
-            again = [_slow(lines[i], line + i, form, ledger) for i in odd.arg_true()]
-            yield from (frame for frame in again if frame.height)
+            again = (record for i in odd.arg_true() for record in form.records(lines[i], line + i))
+            yield from slow(again, form.layout, ledger)
             return
     parts = list(pieces(block, line, form.cut, max(PIECE, len(block) // 16)))
     for part, at in parts if len(parts) > 1 else ():
         yield from _block(part, at, form, ledger)
     if len(parts) == 1:
-        yield _slow(block, line, form, ledger)
-
-
-def _slow(data: bytes, line: int, form: Format, ledger: Ledger) -> pl.DataFrame:
-    """Return the pairs of some records, read by Python; note those that are none."""
-    found: list[dict[str, Any]] = []
-    for at, row in form.records(data, line):
-        ledger.rows += 1
-        try:
-            if isinstance(row, Unreadable):
-                raise row
-            found += pairs_of(form.layout, row, at)
-        except Unreadable as why:
-            ledger.reject(at, why)
-    return frame_of(found, form.layout)
+        yield from slow(form.records(block, line), form.layout, ledger)
 
 
 def decoded(data: bytes) -> str:

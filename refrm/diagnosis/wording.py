@@ -1,4 +1,4 @@
-"""The words of the reports: what a figure is called and means, how numbers are written, what a theorem says."""
+"""The words of the reports: what a figure is called and means, and how numbers are written."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,32 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from refrm.diagnosis.model import Diagnosis, Estimate, Figures
-
-THEOREMS: Mapping[str, str] = {
-    "T1": "Adding one number to both scores of a pair changes no loss, no probability and no ranking: the pairwise loss"
-    " cannot see where scores are.",
-    "T2": "The pairwise loss pulls the two scores of a pair apart with equal forces, each at most 1/N, and a loss of"
-    " the right form is never below softplus(-mean d).",
-    "T3": "The squared-sum term puts no force on the margin d, the pairwise loss none on the sum s.",
-    "T4": "The squared sum is the one quadratic penalty that is fair to both responses and puts no force on margins.",
-    "T5": "Margins of separable pairs grow for ever, like the logarithm of the steps; the squared-sum term does not"
-    " change that.",
-    "T6": "In a model, learning the margin moves features that both responses share, and with them the mean score;"
-    " nothing in the pairwise loss pulls it back.",
-    "T7": "While the objective is no larger than J0, its value at the start, mean s^2 is at most J0/lambda.",
-    "T8": "At rest mean s^2 is at most 0.1392/lambda (without margin and label smoothing), whatever the data and the"
-    " model, if its head is linear.",
-    "T9": "The squared-sum term does not bound margins: on separable pairs they have no end. Each prompt with pairs of"
-    " its own has a free shift of its own.",
-    "T10": "With a minus sign before the squared-sum term the loss has no minimum, and scores grow exponentially.",
-    "T11": "Subtracting a constant from all scores changes no probability. The mean score is the best constant; it"
-    " removes the mean of s and leaves its spread.",
-    "T12": "The penalty on a batch's mean score sees less than mean s^2, and how much less depends on the batch size.",
-    "T13": "Over the real numbers a shift is free; over floating-point numbers it costs margins up to one spacing of"
-    " the shifted scores.",
-    "T14": "Label smoothing eps stops margins at log((1 - eps)/eps); it, not the squared-sum term, bounds them.",
-}
-"""By id, in the words of a report; `docs/theorems.md` has them in full."""
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,6 @@ from refrm.oracle.forms import Outcome
 from refrm.oracle.signature import margin_keyword
 from refrm.spec import Array
 
-NARROW = {"bfloat16": "float32", "float16": "float16", "float32": "float32", "float64": "float64"}
-"""The NumPy dtype that holds the numbers of each dtype."""
-
-
 KNOWN = ("numpy", "torch", "jax")
 
 

@@ -202,6 +202,14 @@ MISTAKES: tuple[Mistake, ...] = (
         ({"smoothing": "ignored"},),
     ),
     Mistake(
+        "L10",
+        "cross-entropy",
+        "your loss is the cross-entropy of both scores, log(1 + exp(-|d|)) + max(-d, 0): without digits where a pair "
+        "is won, and 0 above d = 37 (float32: 17), as is its slope",
+        "pytorch/pytorch, torch.nn.functional.cross_entropy",
+        ({"likelihood": "softmax"},),
+    ),
+    Mistake(
         "N1",
         "nan-hidden",
         "your loss counts a NaN score as 0: a broken model looks healthy",

@@ -19,7 +19,7 @@ import click
 
 from refrm.console import finite, print_json
 from refrm.errors import InputError, RefrmError
-from refrm.options import Number, check_outputs, output_options, path
+from refrm.options import Number, check_outputs, output_options, path, smoothing_option
 
 IMPORT, GRACE = 600.0, 30.0
 """Seconds for the import, and beyond the time limit of a call, after which a process that hangs is ended."""
@@ -36,7 +36,7 @@ IMPORT, GRACE = 600.0, 30.0
 @click.option("--factor", type=Number(0, open_low=True), default=1.0, show_default=True, help="Of the penalty.")
 @click.option("--reduction", type=click.Choice(["mean", "sum", "none"]), help="Default: found out.")
 @click.option("--margin/--no-margin", default=None, help="Whether FUNCTION takes a margin; default: by its signature.")
-@click.option("--label-smoothing", type=Number(0, 0.5), default=0.0, show_default=True, metavar="EPS")
+@smoothing_option
 @click.option(
     "--dtype",
     "dtypes",

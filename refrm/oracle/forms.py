@@ -48,8 +48,17 @@ def rounded(x: Array, to: str) -> Array:
     return x if to == "none" else x.astype(to).astype(x.dtype)
 
 
-def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | None) -> tuple[Array, Array]:
-    """Return the loss of an argument z and its slope, computed as the mistake computes it."""
+def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | None) -> tuple[Array, Array, Array]:
+    """Return the loss of an argument z and its slope for either score, computed as the mistake computes them."""
+    if kind == "softmax" and outside is None:  # of both scores: each of them gets its own probability
+        value = np.maximum(-z, 0) + np.log(1 + np.exp(-np.abs(z)))
+        return value, np.exp(-value) - 1, -np.exp(-z - value)
+    value, slope = _of_difference(kind, z, epsilon, outside)
+    return value, slope, slope
+
+
+def _of_difference(kind: str, z: Array, epsilon: float, outside: Array | None) -> tuple[Array, Array]:
+    """Return the loss of an argument z and its slope."""
     if kind == "softplus" and outside is None:
         tail = np.log1p(np.exp(-np.abs(z)))
         return np.maximum(-z, 0) + tail, -sigmoid(-z)
@@ -61,7 +70,7 @@ def _likelihood(kind: str, z: Array, epsilon: float, outside: Array | None) -> t
     if kind in ("log-exp", "log1p-exp") and outside is None:
         e = np.exp(-z)
         return np.log(1 + e) if kind == "log-exp" else np.log1p(e), -1 / (1 + np.exp(z))
-    p = sigmoid(z) if kind in ("softplus", "threshold", "cancelling") else 1 / (1 + np.exp(-z))
+    p = sigmoid(z) if kind in ("softplus", "threshold", "cancelling", "softmax") else 1 / (1 + np.exp(-z))
     curved = p * (1 - p)
     if kind == "sigmoid":
         return (0 if outside is None else outside) - p, -curved
@@ -135,14 +144,15 @@ def evaluate(
             d, by_w, by_v, m = d[:, None], np.reshape(by_w, (-1, 1)), np.reshape(by_v, (-1, 1)), m[None, :]
         z, outside = (d, m) if form.margin == "outside" else (d - m, None)
         z = rounded(z, form.rounding)
-        value, slope = _likelihood(form.likelihood, z, kind(form.epsilon), outside)
+        value, *slopes = _likelihood(form.likelihood, z, kind(form.epsilon), outside)
         if eps:
-            other, back = _likelihood(form.likelihood, -z, kind(form.epsilon), outside)
-            value, slope = (1 - eps) * value + eps * other, (1 - eps) * slope - eps * back
+            other, *back = _likelihood(form.likelihood, -z, kind(form.epsilon), outside)
+            value = (1 - eps) * value + eps * other
+            slopes = [(1 - eps) * a - eps * b for a, b in zip(slopes, back[::-1], strict=True)]
         if form.backward == "rounded":
             share = n if form.reduction == "mean" else 1
-            slope = rounded(slope / share, form.rounding) * share
-        g_w, g_v = slope * by_w, slope * by_v
+            slopes = [rounded(slope / share, form.rounding) * share for slope in slopes]
+        g_w, g_v = slopes[0] * by_w, slopes[1] * by_v
         if form.spread == "margin":
             g_w, g_v = g_w.sum(1) / n, g_v.sum(1) / n
         elif form.spread == "scores":

@@ -16,7 +16,7 @@ from refrm.oracle.identify import FITTED, PROBES, Match, Seen, alike, find
 from refrm.oracle.laws import hazards, laws, sizes
 from refrm.oracle.published import vectors
 from refrm.oracle.report import Accuracy, Report, formula
-from refrm.oracle.signature import takes_margin
+from refrm.oracle.signature import callable_with, takes_margin
 from refrm.oracle.sweep import accuracy, sweep
 from refrm.oracle.trial import ENOUGH, Failure, Stop, Trial
 from refrm.oracle.truth import MOST, TINY, UNITS, Convention
@@ -97,6 +97,8 @@ def check(
     name = name or str(getattr(f, "__qualname__", type(f).__name__)).rpartition(".")[2]
     check_number("time_limit", time_limit, 0.0, open_low=True)
     with_margin = takes_margin(f) if margin is None else bool(margin)
+    if margin is not None and not callable_with(f, margin):
+        raise InputError(f"margin: {name} {'takes none' if margin else 'cannot be called without'}")
     asked = Request.of(coef, penalty, factor, reduction, label_smoothing, with_margin, dtypes)
     try:
         of = Implementation(f, framework, with_margin, gradients, time_limit)

@@ -11,6 +11,20 @@ def takes_margin(f: Callable[..., Any]) -> bool:
     return (bool(third) and (_is_margin(third[0]) or third[0].default is inspect._empty)) or bool(margin_keyword(f))
 
 
+def callable_with(f: Callable[..., Any], margin: bool) -> bool:
+    """Return whether f's signature allows a call with two scores, and a margin; whether it may, where there is none."""
+    try:
+        signature = inspect.signature(getattr(f, "forward", f))
+    except (TypeError, ValueError):
+        return True
+    keyword = margin_keyword(f) if margin else ""
+    try:
+        signature.bind(*range(2 + (margin and not keyword)), **({keyword: 2} if keyword else {}))
+    except TypeError:
+        return False
+    return True
+
+
 def _parameters(f: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(getattr(f, "forward", f)).parameters.values())

@@ -85,8 +85,8 @@ __all__ = [
 class Theorem(NamedTuple):
     """One entry of the registry.
 
-    ``id`` is "T1" to "T14", ``says`` the statement in one line, ``predicates`` the functions of this package that
-    embody it, and ``no_vectors`` why no test vector can cite it, empty where some do.
+    ``id`` is "T1" to "T14", ``says`` the statement in words that reports use, too, ``predicates`` the functions of
+    this package that embody it, and ``no_vectors`` why no test vector can cite it, empty where some do.
     """
 
     id: str
@@ -100,7 +100,8 @@ _ENTRIES = (
     Theorem(
         "T1",
         "Shift invariance",
-        "Adding one number to both scores of a pair changes no pairwise loss, gradient or curvature.",
+        "Adding one number to both scores of a pair changes no ranking, no probability and no pairwise loss, with its"
+        " gradient and curvature.",
         (shift_invariance,),
     ),
     Theorem(
@@ -137,19 +138,22 @@ _ENTRIES = (
     Theorem(
         "T7",
         "Bounded mean, along the way",
-        "Wherever J <= J0, mean s^2 <= J0/lambda; gradient descent with steps up to 1/beta stays there.",
+        "Wherever the objective is at most J0, such as its value at the start, mean s^2 <= J0/lambda; gradient descent"
+        " with steps up to 1/beta stays there.",
         (bounded_mean, descent),
     ),
     Theorem(
         "T8",
         "Bounded mean, at rest",
-        "At rest mean s^2 <= W(1/e)/(2 lambda) = 0.139.../lambda, whatever the data and the model under a linear head.",
+        "At rest mean s^2 <= W(1/e)/(2 lambda) = 0.139.../lambda (without margins and label smoothing), whatever the"
+        " data and the model under a linear head.",
         (universal_bound,),
     ),
     Theorem(
         "T9",
         "Convexity, uniqueness, existence",
-        "When the linear model has a minimiser, when it has one only, and what stays free.",
+        "The term bounds no margin: separable pairs can lack a minimiser, whatever lambda. Without it, scores of items"
+        " have a free shift for each connected set of comparisons, such as a prompt's.",
         (linear_hessian, free_shifts, signless_laplacian),
         "It is about ranks and about whether a minimiser exists; a vector holds values and gradients at given points.",
     ),
