@@ -19,8 +19,8 @@ from refrm.checks import check_integer
 from refrm.errors import FileError, InputError
 from refrm.files import read_about, write_npz
 from refrm.geometry import separating_direction, visible
-from refrm.losses import BradleyTerry, Sum, SumToZero
-from refrm.objective import Objective
+from refrm.losses import BradleyTerry, Sum
+from refrm.objective import Objective, Point
 from refrm.solvers import LBFGS, Newton, Solver, State, check_solver
 from refrm.spec import Array
 
@@ -68,50 +68,46 @@ class FitResult:
         return np.array([record[key] for record in self.history])
 
 
-def evaluate(objective: Objective, theta: Array) -> Record:
-    """Return the figures of a record, weighted like the objective.
+@np.errstate(all="ignore")
+def evaluate(objective: Objective, theta: Array, at: Point | None = None) -> Record:
+    """Return the figures of a record, weighted like the objective; ``at`` is what it is at theta, if that is known.
 
     ``loss`` (pairwise terms), ``penalty`` (all others, already times their coefficients), ``mean_score`` (of all 2N
     scores, mean s / 2), ``spread`` (standard deviation of the pair means s/2), ``mean_margin`` and ``std_margin`` (of
     d, without the margin m), ``accuracy`` (share of d > 0, a tie counts one half), ``grad_norm`` (Euclidean, of all
     of J). Standard deviations divide by N.
     """
+    n, scores, terms = len(objective), None, objective.loss.terms
+    everything = float(n) if objective.weight is None else float(objective.weight.sum())
     if objective.in_one_pass:
-        scores = None
-        _, grad = objective.value_and_grad(theta)
+        at = at or objective.at(theta)
+        grad, (loss, penalty) = at.grad, at.parts
     else:  # by the definition: a record should not cost the compilation of kernels
         _, grad, *scores = replace(objective, backend="numpy").evaluate(theta)
-    terms = objective.loss.terms
-    pairwise = Sum(tuple(pair for pair in terms if isinstance(pair[1], BradleyTerry)))
-    penalties = Sum(tuple(pair for pair in terms if not isinstance(pair[1], BradleyTerry | SumToZero)))
-    n = len(objective)
-    everything = float(n) if objective.weight is None else float(objective.weight.sum())
+        kinds = (Sum(tuple(x for x in terms if isinstance(x[1], BradleyTerry) is pair)) for pair in (True, False))
+        loss, penalty = (kind._of_shares(scores[0], scores[1], objective._share, spec)[0] for kind in kinds)
     parts = []
-    with np.errstate(all="ignore"):
-        for at in range(0, n, BLOCK):  # no memory that grows with N
-            part = slice(at, min(at + BLOCK, n))
-            rows = objective.scores(theta, part) if scores is None else (r[part] for r in scores)
-            r_w, r_l = (r.astype(np.float64) for r in rows)
-            weight = np.ones(len(r_w)) if objective.weight is None else objective.weight[part]
-            half, d, block = (r_w + r_l) / 2, r_w - r_l, weight.sum()
-            means = weight @ half / (block or 1), weight @ d / (block or 1)
-            spreads = (weight @ (x - mean) ** 2 for x, mean in zip((half, d), means, strict=True))
-            values = (
-                terms.take(part)._of_shares(r_w, r_l, weight / everything, spec)[0] for terms in (pairwise, penalties)
-            )
-            parts.append((block, *means, *spreads, weight @ ((d > 0) + 0.5 * (d == 0)), *values))
-        blocks, half, d, half_spread, d_spread, right, loss, penalty = np.array(parts).T
-        mean, margin = blocks @ half / everything, blocks @ d / everything
-        return {
-            "loss": float(loss.sum()),
-            "penalty": float(penalty.sum() + objective.loss.penalty[2] * (2 * mean) ** 2),
-            "mean_score": float(mean),
-            "spread": math.sqrt((half_spread.sum() + blocks @ (half - mean) ** 2) / everything),
-            "mean_margin": float(margin),
-            "std_margin": math.sqrt((d_spread.sum() + blocks @ (d - margin) ** 2) / everything),
-            "accuracy": float(right.sum() / everything),
-            "grad_norm": float(np.linalg.norm(grad.astype(np.float64))),
-        }
+    for begin in range(0, n, BLOCK):  # no memory that grows with N
+        part = slice(begin, begin + BLOCK)
+        rows = objective.scores(theta, part) if scores is None else (r[part] for r in scores)
+        r_w, r_l = (r.astype(np.float64) for r in rows)
+        weight = np.ones(len(r_w)) if objective.weight is None else objective.weight[part]
+        half, d, block = (r_w + r_l) / 2, r_w - r_l, weight.sum()
+        centers = weight @ half / (block or 1), weight @ d / (block or 1)
+        spreads = (weight @ (x - center) ** 2 for x, center in zip((half, d), centers, strict=True))
+        parts.append((block, *centers, *spreads, weight @ ((d > 0) + 0.5 * (d == 0))))
+    blocks, half, d, half_spread, d_spread, right = np.array(parts).T
+    mean, margin = blocks @ half / everything, blocks @ d / everything
+    return {
+        "loss": loss,
+        "penalty": penalty,
+        "mean_score": float(mean),
+        "spread": math.sqrt((half_spread.sum() + blocks @ (half - mean) ** 2) / everything),
+        "mean_margin": float(margin),
+        "std_margin": math.sqrt((d_spread.sum() + blocks @ (d - margin) ** 2) / everything),
+        "accuracy": float(right.sum() / everything),
+        "grad_norm": float(np.linalg.norm(grad.astype(np.float64))),
+    }
 
 
 @dataclass
@@ -130,6 +126,13 @@ class Run:
     history: list[Record] = field(default_factory=list)
     saved: int = 0
     _memo: dict[str, Any] = field(default_factory=dict)
+    _known: tuple[int, Point | None] = (-1, None)
+
+    def point(self, state: State, found: Point | None = None) -> Point:
+        """Return the objective at the state's parameters, found once for every step, or by the solver already."""
+        if found is not None or self._known[0] != state.step:
+            self._known = state.step, found or self.objective.at(state.theta)
+        return cast(Point, self._known[1])
 
     def memo(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returned the first time."""
@@ -152,7 +155,8 @@ class Run:
             self.history and self.history[-1]["step"] == state.step
         ):
             return
-        record = {"step": float(state.step), **evaluate(self.objective, state.theta)}
+        at = self.point(state) if self.objective.in_one_pass else None
+        record = {"step": float(state.step), **evaluate(self.objective, state.theta, at)}
         if self.heldout is not None:
             record |= {f"heldout_{key}": value for key, value in evaluate(self.heldout, state.theta).items()}
         self.history.append(record)

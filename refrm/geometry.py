@@ -4,6 +4,8 @@ Everything here is invariant under a change of scale of any feature: ranks are d
 linear program is put to coordinates in which the pairs are orthonormal.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,23 +76,25 @@ def visible(objective: Objective) -> tuple[Array, Array]:
     return frame(rows, float(error.max()) * (1 + np.sqrt(rows.shape[1] / len(objective))))
 
 
+def unbounded(objective: Objective) -> BradleyTerry | None:
+    """Return the pairwise term, if margins may grow for ever: smoothed labels bound them (T14), `SumOfSquares` too."""
+    pairwise = [term for coef, term in objective.loss.terms if coef and isinstance(term, BradleyTerry)]
+    if not isinstance(objective.model, Linear) or objective.loss.penalty[0] > 0 or not pairwise:
+        return None
+    return None if pairwise[0].label_smoothing else pairwise[0]
+
+
 def separating_direction(objective: Objective) -> Array | None:
     """Return a direction v along which the linear objective falls for ever, or None if it has a minimiser.
 
     By T9 a minimiser exists iff there is no v with Dv >= 0, Dv != 0 and no penalty that v changes, where row i of D is
-    x_w - x_l. Label smoothing bounds the margins (T14), and so does `SumOfSquares`: there v cannot exist. Otherwise
-    it is a linear program over the v that no penalty sees: maximise sum(Dv) over Dv >= 0, |coordinates of v| <= 1,
-    rows of D scaled to length 1. A v counts if it gains a hundred times more than what rounding lets it lose.
+    x_w - x_l; there is none unless margins are `unbounded`. It is a linear program over the v that no penalty sees:
+    maximise sum(Dv) over Dv >= 0, |coordinates of v| <= 1, rows of D scaled to length 1. A v counts if it gains a
+    hundred times more than what rounding lets it lose.
     """
     from scipy.optimize import linprog
 
-    pairwise = [term for coef, term in objective.loss.terms if coef and isinstance(term, BradleyTerry)]
-    if (
-        not isinstance(objective.model, Linear)
-        or objective.loss.penalty[0] > 0
-        or not pairwise
-        or pairwise[0].label_smoothing
-    ):
+    if unbounded(objective) is None:
         return None
     d, s = _rows(objective)
     scale = np.linalg.norm(d if s is None else np.concatenate([d, s]), axis=0)
@@ -131,72 +135,87 @@ def separating_direction(objective: Objective) -> Array | None:
 
 @dataclass(frozen=True, eq=False)
 class Conditioner:
-    """Coordinates of the linear model in which the Hessian at zero scores is about the identity.
+    """Coordinates u of the linear model, theta = B u, in which the Hessian at zero scores is about the identity.
 
-    ``some`` are the pairs ``index`` of the objective and ``hessian`` is theirs. ``basis``, shape (p, p), is such that
-    basis'H basis is the identity, but for directions that these pairs do not determine: they stand last.
+    ``some`` are the pairs ``index`` of the objective and ``hessian``, H, is theirs. B'H B is the identity, but for
+    directions that these pairs do not determine: they stand last, from ``rank`` on. ``forth(u)`` is B u, ``back(g)``
+    is B'g.
     """
 
     some: Objective
     index: Array
     hessian: Array
-    basis: Array
     rank: int
+    forth: Callable[[Array], Array]
+    back: Callable[[Array], Array]
 
     def certifies(self, objective: Objective, theta: Array, grad: Array) -> bool:
         """Return whether the gradient at theta proves that the objective has a minimiser (T9).
 
         There is no v as T9 excludes iff there are y > 0 and w with D'y + S'w = 0 (Stiemke). The gradient is
-        -D'(q p) + S'(...), q the shares and p_i = sigma(-z_i) > 0; with t the solution of H t = gradient on some pairs,
-        what it lacks is D'(q t_d/4) + S'(...), t_d the margins of t: so y = q p + q t_d/4 will do if it is positive.
-        Half of q p is left to rounding; what H t leaves of the gradient must be no more than that.
+        -D'(q p) + S'(...), q the shares and p_i = sigma(-z_i) > 0. Write it as K t + H u, K the Hessian at theta: that
+        is D'(q h t_d + q' k u_d) + S'(...), t_d and u_d the margins of t and u, q' and k the shares and curvatures in
+        H. So y = q p + q h t_d + q' k u_d will do if it is positive; as h <= p, it is where |t_d| < 1/4 and
+        q' k |u_d| < q p/4. The half of q p that remains is left to rounding; what H u leaves of the gradient must be no
+        more than that. First t is 0, then it goes by conjugate gradients to where u is 0: Newton's step.
         """
-        pairwise = [term for coef, term in self.some.loss.terms if coef and isinstance(term, BradleyTerry)]
-        if len(pairwise) != 1 or not np.isfinite(grad).all():
-            return False
-        if len(self.index) < len(objective) and objective.loss.penalty[2]:
+        term = unbounded(self.some)
+        if term is None:
+            return True
+        if not np.isfinite(grad).all() or (len(self.index) < len(objective) and objective.loss.penalty[2]):
             return False  # the mean of some sums is not in the span of the mean of all
-        seen = self.basis[:, : self.rank]
-        t = seen @ (seen.T @ grad)
-        rounding = 64 * EPS * len(t) * np.sqrt(self.hessian.diagonal())
-        if (np.abs(grad - self.hessian @ t) > rounding).any():
-            return False
-        z, moved = (w - v for w, v in (self.some.scores(theta), self.some.scores(t)))
-        losing = objective.share[self.index] * sigmoid(pairwise[0].margin - z)
-        return bool((self.some.share * np.abs(moved) / 4 < losing / 2)[objective.relative_weight[self.index] > 0].all())
+        rounding = 64 * EPS * len(grad) * np.sqrt(self.hessian.diagonal())
+        count, counts = objective.relative_weight > 0, self.some.relative_weight > 0
+        allowed = objective.share[self.index] * sigmoid(term.margin - np.subtract(*self.some.scores(theta))) / 4
+        weight = self.some.share * sigmoid(term.margin) * sigmoid(-term.margin)
+        t, way, left, before = 0 * grad, 0 * grad, grad, math.inf
+        for _ in range(50):
+            along = self.back(left)
+            along[self.rank :] = 0
+            u = self.forth(along)
+            if (np.abs(left - self.hessian @ u) > rounding).any():
+                return False
+            if t.any() and np.abs(np.subtract(*objective.scores(t)))[count].max() >= 0.25:
+                return False
+            if (weight * np.abs(np.subtract(*self.some.scores(u))) < allowed)[counts].all():
+                return True
+            size = float(along @ along)
+            way, before = u + size / before * way, size
+            bent = objective.hvp(theta, way)
+            t, left = t + size / (way @ bent) * way, left - size / (way @ bent) * bent
+        return False
 
 
-def conditioner(objective: Objective) -> Conditioner | None:
+def conditioner(objective: Objective, every: bool = False) -> Conditioner | None:
     """Return the coordinates for L-BFGS; None for another model than the linear one, or where they overflow.
 
-    From so many pairs, evenly spaced, that they cost about ten passes over all, but at least four for each parameter.
-    Directions in which their columns, scaled to length 1, are below 1e-6, which squared is rounding, keep that scale.
+    From every pair, or from so many, evenly spaced, that they cost about ten passes over all, but at least four for
+    each parameter, and at most 128: more would tell little more. Directions in which their columns, scaled to length 1,
+    are below 1e-6, which squared is rounding, keep that scale.
     """
     if not isinstance(objective.model, Linear):
         return None
-    from scipy.linalg import solve_triangular
+    from scipy.linalg.blas import dtrsv
+    from scipy.linalg.lapack import dpotrf
 
     n, p = len(objective), objective.model.n_params
-    index = np.linspace(0, n - 1, min(n, max(4 * p, 256 * n // p))).astype(np.int64)
-    some = objective if len(index) == n else objective.take(index)
+    count = n if every else min(n, max(4 * p, min(128 * p, 256 * n // p)))
+    index = np.linspace(0, n - 1, count).astype(np.int64)
+    some = objective if count == n else objective.take(index)
     hessian = some.hessian(np.zeros(p))
     if not np.isfinite(hessian.sum()):
         return None
     length = np.sqrt(hessian.diagonal())
     length[length == 0] = 1
     scaled = hessian / length / length[:, None]
-    try:
-        factor = np.linalg.cholesky(scaled).T
-        determined = bool(factor.diagonal().min() > 1e-3)
-    except np.linalg.LinAlgError:
-        determined = False
-    if determined:
-        basis = solve_triangular(factor, np.eye(p), check_finite=False) / length[:, None]
-        return Conditioner(some, index, hessian, basis, p)
+    factor, failed = dpotrf(scaled.T, clean=0)
+    if not failed and factor.diagonal().min() > 1e-5:
+        forth, back = (lambda u: dtrsv(factor, u) / length), (lambda g: dtrsv(factor, g / length, trans=1))
+        return Conditioner(some, index, hessian, p, forth, back)
     squares, vectors = np.linalg.eigh(scaled)
     squares, vectors = squares[::-1], vectors[:, ::-1]
     rank = int((squares > 1e-12 * squares[0]).sum())
     basis = vectors / length[:, None]
     basis[:, :rank] /= np.sqrt(squares[:rank])
     basis[:, :rank] = within_rows(basis[:, :rank], vectors[:, :rank], length)
-    return Conditioner(some, index, hessian, basis, rank)
+    return Conditioner(some, index, hessian, rank, lambda u: basis @ u, lambda g: basis.T @ g)

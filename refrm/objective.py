@@ -7,7 +7,7 @@ is the chain rule between them. Chosen and rejected share theta: both are rows o
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,15 @@ class Model(Protocol):
     def vjp(self, theta: Array, x: Array, dr: Array) -> Array: ...
     def jvp(self, theta: Array, x: Array, t: Array) -> Array: ...
     def vjp_tangent(self, theta: Array, x: Array, dr: Array, t: Array, dr_t: Array) -> Array: ...
+
+
+class Point(NamedTuple):
+    """An objective at theta: its value, float64, its gradient, and (in one pass) what pairwise loss and penalty are."""
+
+    theta: Array
+    value: float
+    grad: Array
+    parts: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +155,21 @@ class Objective:
 
         The linear model takes one pass over the features, and no memory that grows with N.
         """
+        point = self.at(theta)
+        return point.value, point.grad
+
+    def at(self, theta: ArrayLike) -> Point:
+        """Return what `value_and_grad` finds, and what it finds on the way."""
         theta, of = self.check_theta(theta), functions(self.backend)
-        if self.in_one_pass:
-            assert self.loss.plan is not None
-            margin, smoothing, coef = self.loss.plan
-            if margin is not None:
-                margin = check_margin(margin, len(self))
-            means, grad = of.linear_objective(self.chosen, self.rejected, theta, margin, smoothing, coef, self._share)
-            return total(coef, means), grad.astype(self.dtype, copy=False)
-        return self.evaluate(theta)[:2]
+        if not self.in_one_pass:
+            return Point(theta, *self.evaluate(theta)[:2])
+        assert self.loss.plan is not None
+        margin, smoothing, coef = self.loss.plan
+        if margin is not None:
+            margin = check_margin(margin, len(self))
+        means, grad = of.linear_objective(self.chosen, self.rejected, theta, margin, smoothing, coef, self._share)
+        parts = total((coef[0], 0.0, 0.0, 0.0), means), total((0.0, *coef[1:]), means)
+        return Point(theta, total(coef, means), grad.astype(self.dtype, copy=False), parts)
 
     def evaluate(self, theta: ArrayLike) -> tuple[float, Array, Array, Array]:
         """Return J(theta), its gradient, r_w and r_l, from one pass forward and one back."""
@@ -178,21 +193,20 @@ class Objective:
         w, v = ((theta, self.chosen, g_w, t, t_w), (theta, self.rejected, g_l, t, t_l))
         return self.model.vjp_tangent(*w) + self.model.vjp_tangent(*v)
 
-    def _designs(self) -> Iterator[tuple[slice, Array, Array]]:
-        """Yield parts of the pairs with D and S of the linear model: differences and sums of features, float64 (T9)."""
+    def _rows(self, combine: Callable[..., Array]) -> Iterator[tuple[slice, Array]]:
+        """Yield parts of the pairs with D (``np.subtract``) or S (``np.add``) of the linear model, float64 (T9)."""
         if not isinstance(self.model, Linear):
             raise InputError(f"hessian is for the linear model, got {type(self.model).__name__}; use hvp")
         rows = max(4096, BLOCK // self.model.n_features)
         for at in range(0, len(self), rows):  # a memory map need not fit into memory
             part = slice(at, at + rows)
             x_w, x_l = (self.model.design(x[part]) for x in (self.chosen, self.rejected))
-            yield part, np.subtract(x_w, x_l, dtype=np.float64), np.add(x_w, x_l, dtype=np.float64)
+            yield part, combine(x_w, x_l, dtype=np.float64)
 
     @cached_property
     def _squared_sums(self) -> Array:
         """sum_i share_i s_i s_i', the Hessian of half of mean s^2: it does not depend on theta."""
-        found: Array = np.sum([gram(s, self.share[part]) for part, _, s in self._designs()], axis=0)
-        return found
+        return sum_grams(self._rows(np.add), self.share)
 
     def hessian(self, theta: ArrayLike) -> Array:
         """Return the Hessian of J, shape (n_params, n_params), float64; for the linear model only (T9).
@@ -201,21 +215,31 @@ class Objective:
         """
         h = self.loss.hessian(*self.scores(theta), weight=self.weight, backend=self.backend)
         q_dd, q_ss, q_ds = (h.h_ww - 2 * h.h_wl + h.h_ll) / 4, (h.h_ww + 2 * h.h_wl + h.h_ll) / 4, h.h_ww - h.h_ll
-        hessian, mean = np.zeros((2, self.model.n_params, self.model.n_params)), np.zeros(self.model.n_params)
-        for part, d, s in self._designs():
-            hessian[0] += gram(d, q_dd[part])
-            mean += h.share[part] @ s
-            if self.loss.plan is None:
+        hessian = sum_grams(self._rows(np.subtract), q_dd)
+        if self.loss.plan is None:
+            hessian += sum_grams(self._rows(np.add), q_ss)
+            for (part, d), (_, s) in zip(self._rows(np.subtract), self._rows(np.add), strict=True):
                 cross = d.T @ ((q_ds[part] / 4)[:, None] * s)
-                hessian[1] += gram(s, q_ss[part]) + cross + cross.T
-        if self.loss.plan is not None and self.loss.plan[2][2]:
-            hessian[1] = 2 * self.loss.plan[2][2] * self._squared_sums
-        found: Array = hessian[0] + hessian[1] + 2 * h.coupling * np.outer(mean, mean)
-        return found
+                hessian += cross + cross.T
+        elif self.loss.plan[2][2]:
+            hessian += 2 * self.loss.plan[2][2] * self._squared_sums
+        if h.coupling:
+            mean = np.sum([h.share[part] @ s for part, s in self._rows(np.add)], axis=0)
+            hessian += 2 * h.coupling * np.outer(mean, mean)
+        return hessian
 
 
-BLOCK = 1 << 21
-"""Features whose differences and sums are in memory at a time."""
+BLOCK = 1 << 18
+"""Features whose differences or sums are in memory at a time, if that is at least 4096 pairs."""
+
+
+def sum_grams(parts: Iterator[tuple[slice, Array]], weight: Array) -> Array:
+    """Return the sum of the `gram` of every part of the rows."""
+    part, rows = next(parts)
+    found = gram(rows, weight[part])
+    for part, rows in parts:
+        found += gram(rows, weight[part])
+    return found
 
 
 def gram(rows: Array, weight: Array) -> Array:

@@ -18,7 +18,7 @@ from refrm.geometry import Conditioner, conditioner, visible
 from refrm.linear import Linear
 from refrm.losses import BradleyTerry, functions
 from refrm.mlp import ACTIVATIONS, MLP
-from refrm.objective import Objective
+from refrm.objective import Objective, Point
 from refrm.spec import Array
 
 RESTART = 100
@@ -42,6 +42,7 @@ class Monitor(Protocol):
 
     seed: int
 
+    def point(self, state: State, found: Point | None = None) -> Point: ...
     def memo(self, key: str, make: Callable[[], Any]) -> Any: ...
     def separable(self) -> bool: ...
     def until_due(self, step: int) -> int: ...
@@ -106,18 +107,16 @@ class Newton:
             state.step += 1
 
 
-def newton_step(hessian: Array, grad: Array, pivot: float = 0.0) -> tuple[Array, float]:
-    """Return the Newton step and the squared decrement, infinite where the Hessian is singular to rounding, or has a
-    pivot below ``pivot``.
-    """
+def newton_step(hessian: Array, grad: Array) -> tuple[Array, float]:
+    """Return the Newton step and the squared decrement, infinite where the Hessian is singular to rounding."""
+    from scipy.linalg import solve_triangular
+
     try:
         factor = np.linalg.cholesky(hessian)
     except np.linalg.LinAlgError:
-        factor = np.zeros_like(hessian)
-    if factor.diagonal().min(initial=math.inf) <= pivot:
         return np.zeros_like(grad), math.inf
-    half = np.linalg.solve(factor, grad)
-    return -np.linalg.solve(factor.T, half), float(half @ half)
+    half = solve_triangular(factor, grad, lower=True, check_finite=False)
+    return -solve_triangular(factor, half, trans="T", lower=True, check_finite=False), float(half @ half)
 
 
 def settled(seen: Objective | None, step: Array) -> bool:
@@ -130,19 +129,6 @@ def settled(seen: Objective | None, step: Array) -> bool:
         return True
     w, v = seen.scores(step)
     return bool(np.abs((w - v)[seen.relative_weight > 0]).max() < 0.5)
-
-
-def settles(objective: Objective, near: Conditioner, point: "Point") -> bool:
-    """Return whether the Newton step from a point of L-BFGS proves that there is a minimiser, as in `settled`.
-
-    Columns are scaled as at zero; a pivot of 1e-5 there is of a curvature of 1e-10, and far above its rounding.
-    """
-    length = np.sqrt(near.hessian.diagonal())
-    if near.rank < len(length) or not np.isfinite(point.grad).all():
-        return False
-    hessian = objective.hessian(point.theta) / length / length[:, None]
-    step, decrement = newton_step(hessian, point.grad / length, 1e-5)
-    return math.isfinite(decrement) and settled(objective, step / length)
 
 
 def reduced(objective: Objective, basis: Array) -> Objective | None:
@@ -176,56 +162,58 @@ class LBFGS:
         if begun >= self.max_iter:
             state.stop = "max_iter"
             return
-        start = np.zeros_like(state.first) if near else state.first
-        origin = state.first
-        first = accepted = last = Point(start, state.first, *wide.value_and_grad(state.first))
+        origin, at = state.first, np.zeros_like(state.first) if near else state.first
+        first = accepted = last = run.point(state) if wide is objective else wide.at(origin)
+
+        def move(u: Array) -> Point:
+            nonlocal at, last
+            if not np.array_equal(u, at):
+                at = u.copy()
+                last = wide.at(origin + near.forth(at) if near else at)
+            return last
 
         def value_and_grad(u: Array) -> tuple[float, Array]:
-            nonlocal last
-            if not np.array_equal(u, last.u):
-                theta = origin + near.basis @ u if near else u.copy()
-                last = Point(u.copy(), theta, *wide.value_and_grad(theta))
-            return last.value, near.basis.T @ last.grad if near else last.grad
+            point = move(u)
+            return point.value, near.back(point.grad) if near else point.grad
 
         def observe(u: Array) -> None:
             nonlocal accepted
-            value_and_grad(u)
-            accepted = last
+            accepted = move(u)
             state.step += 1
             if state.step < stop_at:
-                run.observe(replace(state, theta=accepted.theta.astype(state.theta.dtype)))
-            if accepted.norm <= self.tol:
+                now = replace(state, theta=accepted.theta.astype(state.theta.dtype))
+                run.point(now, accepted if wide is objective else None)
+                run.observe(now)
+            if norm(accepted) <= self.tol:
                 raise StopIteration
 
-        if last.norm > self.tol:
+        if norm(last) > self.tol:
             options = {"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 20}
-            scipy_minimize(value_and_grad, start, method="L-BFGS-B", jac=True, callback=observe, options=options)
+            scipy_minimize(value_and_grad, at, method="L-BFGS-B", jac=True, callback=observe, options=options)
         state.first, state.theta = accepted.theta, accepted.theta.astype(state.theta.dtype)
         if not math.isfinite(last.value):
             state.stop = "diverged"
-        elif accepted.norm <= self.tol:
+        elif norm(accepted) <= self.tol:
             state.stop = "converged"
-        elif accepted.value >= first.value and accepted.norm >= first.norm:
+        elif accepted.value >= first.value and norm(accepted) >= norm(first):
             state.stop = "stalled"  # from a fresh memory
-        if (state.stop or state.step >= self.max_iter) and not (
-            near and (near.certifies(wide, accepted.theta, accepted.grad) or settles(wide, near, accepted))
-        ):
+        if wide is objective:
+            run.point(state, accepted)
+        if (state.stop or state.step >= self.max_iter) and not (near and proven(wide, near, accepted)):
             state.stop = "separable" if run.separable() else state.stop
 
 
-@dataclass(frozen=True)
-class Point:
-    """A point of L-BFGS: in its coordinates, as parameters, and the objective there."""
+def proven(objective: Objective, near: Conditioner, point: Point) -> bool:
+    """Return whether the gradient where L-BFGS is proves that there is a minimiser, if need be with all pairs."""
+    if near.certifies(objective, point.theta, point.grad):
+        return True
+    every = conditioner(objective, every=True) if len(near.index) < len(objective) else None
+    return every is not None and every.certifies(objective, point.theta, point.grad)
 
-    u: Array
-    theta: Array
-    value: float
-    grad: Array
 
-    @property
-    def norm(self) -> float:
-        """The Euclidean norm of the gradient."""
-        return float(np.linalg.norm(self.grad))
+def norm(point: Point) -> float:
+    """Return the Euclidean norm of the gradient."""
+    return float(np.linalg.norm(point.grad))
 
 
 def stream(seed: int, n: int, size: int, step: int, count: int) -> Array:

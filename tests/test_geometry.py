@@ -1,7 +1,5 @@
 """Visible directions and separation, on data that are hard for either."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,8 +18,7 @@ from refrm import (
     SumToZero,
     minimize,
 )
-from refrm.geometry import Conditioner, conditioner, frame, separating_direction, visible
-from refrm.solvers import Point, settles
+from refrm.geometry import conditioner, frame, separating_direction, visible
 
 PAIRWISE = BradleyTerry()
 
@@ -161,27 +158,40 @@ def test_newton_does_not_see_the_scale_of_a_feature(scale):
 # --- coordinates of L-BFGS, and its certificate that there is a minimiser --------------------------------------------
 
 
+def coordinates_of(objective):
+    """The conditioner and its matrix B, column by column."""
+    found = conditioner(objective)
+    units = np.eye(objective.model.n_params)
+    basis = np.stack([found.forth(e) for e in units], 1)
+    # The transposed product sums the same terms, whatever their order.
+    rounding = 64 * 2.0**-52 * np.abs(basis).max()
+    np.testing.assert_allclose(np.stack([found.back(e) for e in units]), basis, rtol=0, atol=rounding)
+    return found, basis
+
+
 @given(st.integers(2, 12), st.integers(1, 4), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_in_its_coordinates_the_hessian_at_zero_is_the_identity(n, p, coef, seed):
     rng = np.random.default_rng(seed)
     d, s = rng.standard_normal((2, n, p)) * 10.0 ** rng.integers(-3, 4, p)
     d[:, 0] = d[:, -1]  # dependent, unless it is the only one
     objective = differences(d, PAIRWISE + coef * SquaredSum(), s)
-    found = conditioner(objective)
-    seen = found.basis[:, : found.rank]
+    found, basis = coordinates_of(objective)
+    seen = basis[:, : found.rank]
     # The squares of singular values down to 1e-6 of the largest are known to about 1e-15/1e-12.
     identity = seen.T @ objective.hessian(np.zeros(p)) @ seen
     np.testing.assert_allclose(identity, np.eye(found.rank), rtol=0, atol=0.02)
-    assert 1 <= found.rank <= p and found.basis.shape == (p, p)
+    assert 1 <= found.rank <= p and basis.shape == (p, p)
 
 
 def test_coordinates_from_some_of_many_pairs():
     d = np.random.default_rng(0).standard_normal((1500, 300))
-    found = conditioner(differences(d))
+    found, basis = coordinates_of(differences(d))
     assert len(found.index) == 1280 == len(found.some) and found.index[-1] == 1499
     hessian = found.some.hessian(np.zeros(300))
     # So many rows of independent columns have condition below 100, and so lose no more than two digits.
-    np.testing.assert_allclose(found.basis.T @ hessian @ found.basis, np.eye(300), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(basis.T @ hessian @ basis, np.eye(300), rtol=0, atol=1e-11)
+    assert len(conditioner(differences(d[:, :2])).index) == 256  # of few features, 128 pairs each are enough
+    assert len(conditioner(differences(d[:, :2]), every=True).index) == 1500
 
 
 @given(st.integers(2, 10), st.integers(1, 3), st.sampled_from([0.0, 0.1]), st.integers(0, 2**32 - 1))
@@ -196,7 +206,7 @@ def test_a_certified_minimiser_exists(n, p, coef, seed):
         if near.certifies(objective, theta, grad):
             assert separating_direction(objective) is None
             return
-        theta = theta - near.basis @ (near.basis.T @ grad)
+        theta = theta - near.forth(near.back(grad))
     assert separating_direction(objective) is not None or np.abs(theta).max() > 1
 
 
@@ -207,7 +217,9 @@ def test_what_cannot_be_certified():
         assert not near.certifies(objective, np.array([theta]), objective.value_and_grad(np.array([theta]))[1])
     assert not near.certifies(objective, np.zeros(1), np.array([np.nan]))
     penalty = differences([[1.0], [-2.0]], SquaredSum(), [[1.0], [1.0]])
-    assert not conditioner(penalty).certifies(penalty, np.zeros(1), np.zeros(1))  # no pairwise term, no question
+    smoothed = differences([[1.0], [2.0]], BradleyTerry(0.0, 0.1))
+    for bounded in (penalty, smoothed):  # there always is one, whatever the gradient
+        assert conditioner(bounded).certifies(bounded, np.zeros(1), np.ones(1))
     assert conditioner(Objective(MLP(2, (2,)), PAIRWISE, np.ones((2, 2)), np.zeros((2, 2)))) is None
     with np.errstate(all="ignore"):
         assert conditioner(differences([[1.0]], PAIRWISE + 1e308 * SquaredSum(), [[9.0]])) is None
@@ -287,25 +299,35 @@ def test_float32_features_hide_what_is_below_their_rounding():
         assert np.abs(result.theta).max() < 10
 
 
-def test_a_newton_step_proves_what_the_coordinates_cannot(monkeypatch):
-    monkeypatch.setattr(Conditioner, "certifies", lambda *_: False)
+@pytest.mark.parametrize("many", [1e2, 1e4, 1e6])
+def test_conjugate_gradients_prove_what_the_coordinates_cannot(many):
+    # One pair against many: at the minimiser these have p = 1/(1 + many), far below the curvature 1/4 at zero.
+    for p in (1, 3):
+        d = np.concatenate([np.eye(p), -np.eye(p)])
+        objective = Objective(Linear(p), PAIRWISE, d, 0 * d, np.repeat([many, 1.0], p), backend="numpy")
+        near, best = conditioner(objective), np.full(p, np.log(many))
+        # Newton's step back from x beyond the minimiser is about x; with u alone |u_d|/4 < p/4 would need x < 1/2.
+        for far, proved in ((0.2, True), (-0.2, True), (1.0, False), (-1.0, False)):
+            theta = best + far * np.arange(1, p + 1) / p
+            assert near.certifies(objective, theta, objective.value_and_grad(theta)[1]) is proved
+
+
+def test_what_a_fit_can_prove_needs_no_linear_program(monkeypatch):
     monkeypatch.setattr("refrm.fit.separating_direction", lambda _: pytest.fail("a linear program was asked"))
-    d, s = np.random.default_rng(5).standard_normal((2, 60, 8))
-    for loss, weight in ((PAIRWISE, None), (PAIRWISE + 0.01 * SquaredSum(), np.arange(60.0))):
-        objective = Objective(Linear(8), loss, (s + d) / 2, (s - d) / 2, weight, backend="numpy")
-        assert minimize(objective, LBFGS()).stop == "converged"
-    # A curvature that is lost in the rounding of another proves nothing.
-    near = conditioner(objective)
-    lost = np.diag([1.0] * 7 + [1e-11])
-    point = Point(np.zeros(8), np.zeros(8), 0.0, np.zeros(8))
-    assert settles(objective, near, point)
-    monkeypatch.setattr(Objective, "hessian", lambda *_: lost)
-    assert not settles(objective, near, point)
-    assert not settles(objective, near, replace(point, grad=np.full(8, np.nan)))
+    d, s = np.random.default_rng(5).standard_normal((2, 1500, 300))
+    for loss, weight in ((PAIRWISE, None), (PAIRWISE + 0.01 * SquaredSum(), np.arange(1500.0))):
+        objective = Objective(Linear(300), loss, (s + d) / 2, (s - d) / 2, weight, backend="numpy")
+        assert minimize(objective, LBFGS(), record_every=1000).stop == "converged"
+    # Some pairs do not see the last feature, all do.
+    d[conditioner(objective).index, -1] = 0
+    assert minimize(differences(d), LBFGS(), record_every=1000).stop == "converged"
 
 
-def test_a_newton_step_proves_nothing_where_pairs_are_separable(monkeypatch):
-    monkeypatch.setattr(Conditioner, "certifies", lambda *_: False)
+def test_a_gradient_proves_nothing_where_pairs_are_separable():
     rng = np.random.default_rng(6)
     for d in (np.abs(rng.standard_normal((30, 1))), np.abs(rng.standard_normal((30, 2)))):
-        assert minimize(differences(d), LBFGS()).stop == "separable"
+        objective = differences(d)
+        assert minimize(objective, LBFGS()).stop == "separable"
+        for far in (0.0, 1.0, 10.0, 30.0):
+            theta = np.full(d.shape[1], far)
+            assert not conditioner(objective).certifies(objective, theta, objective.value_and_grad(theta)[1])
