@@ -144,7 +144,8 @@ def small(place: Path) -> Case:
         started("-m", "refrm", "diagnose", str(file), codes=(0, 1))
 
     run()
-    bar = {f"the bar: {SECONDS} s": lambda: time.sleep(SECONDS)}
+    bar = f"the bar: {SECONDS} s"
     bare = {"limit: python -c 'import numpy'": lambda: started("-c", "import numpy")}
     bars = [Bar("the bar", 1.0)]
-    return Case("refrm diagnose, 1,000 pairs of JSON lines", {OURS: run, **bar}, bare, bars, least_rounds=5)
+    name = "refrm diagnose, 1,000 pairs of JSON lines"
+    return Case(name, {OURS: run, bar: None}, bare, bars, known={bar: SECONDS}, least_rounds=5)

@@ -17,6 +17,7 @@ TITLES = {
     "fit": "Linear model: fitted from zero to a gradient norm of 1e-8",
     "mlp": "MLP: one training step",
     "command": "The whole command",
+    "compiling": "Compiling",
     "diagnose": "Diagnosis",
     "growth": "Growth",
 }

@@ -21,7 +21,7 @@ from typing import Any
 import report
 from timing import measure
 
-GROUPS = ("pairwise", "linear", "fit", "mlp", "command", "diagnose", "growth")
+GROUPS = ("pairwise", "linear", "fit", "mlp", "command", "compiling", "diagnose", "growth")
 HERE = Path(__file__).parent
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     begin, rows, about = time.monotonic(), [], report.machine()
     for group in groups:
         for threads in options.threads:
-            if group in ("diagnose", "growth") and threads < max(options.threads):
+            if group in ("compiling", "diagnose", "growth") and threads < max(options.threads):
                 continue
             for row in measured(group, threads, options):
                 rows.append(row)

@@ -34,7 +34,7 @@ class Case:
     """One row of the table: the contenders, refrm among them, and the physical limits, on the same input."""
 
     name: str
-    contenders: dict[str, Run]
+    contenders: dict[str, Run | None]  # None for one that does not run, whose time is known, such as a bar
     limits: dict[str, Run] = field(default_factory=dict)
     bars: list[Bar] = field(default_factory=list)
     per: int = 1  # how many units of work a run does, such as steps; the table has the time of one
@@ -89,7 +89,7 @@ def plan(case: Case, cost: Mapping[str, float], seconds: float) -> dict[str, int
     All have the same share of ``seconds``, but no fewer rounds than ``least_rounds`` (refrm, its fastest peer, the
     limits) or 3 (the others, which decide nothing), unless these would take longer than `LONG`.
     """
-    rivals = [name for name in case.contenders if name != OURS]
+    rivals = [name for name in case.contenders if name != OURS and name in cost]
     decisive = {OURS, *case.limits, min(rivals, key=cost.__getitem__, default=OURS)}
     rounds = {}
     for name, t in cost.items():
@@ -107,13 +107,13 @@ def measure(case: Case, seconds: float) -> dict[str, list[float]]:
     the same contender, so that caches are warm. Rounds begin with another contender each time; those who run in fewer
     are spread over all of them.
     """
-    runs = {**case.contenders, **case.limits}
+    runs = {name: run for name, run in {**case.contenders, **case.limits}.items() if run}
     once = {name: case.known.get(name) or seconds_of(run, 1) for name, run in runs.items()}
     once = {name: t if t > 0.1 else min(t, seconds_of(runs[name], 1)) for name, t in once.items()}
     loops = {name: max(1, math.ceil(1e-3 / t)) for name, t in once.items()}
     short = {name: once[name] * loops[name] < 0.3 for name in runs}
     turns = plan(case, {name: once[name] * loops[name] * (1 + short[name]) + 0.003 for name in runs}, seconds)
-    times = {name: [case.known[name] / case.per] if name in case.known else [] for name in runs}
+    times = {name: [case.known[name] / case.per] if name in case.known else [] for name in [*runs, *case.known]}
     names, rounds = list(runs), max(turns.values())
     gc.collect()
     gc.disable()
