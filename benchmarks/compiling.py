@@ -1,5 +1,5 @@
-"""What Numba's compiler costs: the first calls of every kernel, and of those that `refrm demo` needs, with an empty cache,
-and from it. Each in a process of its own, from its start to its exit.
+"""What Numba's compiler costs: the first calls of every kernel, and of those that `refrm demo` needs, with an empty
+cache, and from it. Each in a process of its own, from its start to its exit.
 """
 
 import os
@@ -21,7 +21,7 @@ for dtype in ("float64", "float32"):
     for loss, weight in ((terms, None), (every, np.ones(40))):
         loss.value_and_grad(r_w, r_l, weight=weight)
         loss.hessian(r_w, r_l, weight=weight)
-        refrm.minimize(refrm.Objective(refrm.Linear(3), loss, x_w, x_l, weight))
+        refrm.minimize(refrm.Objective(refrm.Linear(3), loss, x_w, x_l, weight), refrm.LBFGS())
     for activation in ("relu", "tanh", "gelu", "softplus"):
         network = refrm.MLP(3, (4,), activation=activation)
         objective = refrm.Objective(network, terms, x_w, x_l)

@@ -7,7 +7,6 @@ import numpy as np
 from refrm.kernels import loops
 from refrm.kernels.compiler import bits, copy, fma, inline, jit, two_sum
 from refrm.kernels.loops import BLOCK, COUNT, GAPS, LANES, LOSS, PRODUCT, SQUARES, E, F, add, product
-from refrm.kernels.narrow import narrow_block
 from refrm.kernels.scalar import FAST, SQUARE, pair
 from refrm.kernels.sums import lanes_sum
 from refrm.spec import Array
@@ -41,19 +40,19 @@ def take_logarithm(work: Array) -> None:
 
 
 @jit
-def one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Do pair by pair what `whole_block` does, for any floats.
+def one_by_one(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do pair by pair what `blocks` does, for any floats.
 
     What has coefficient 0 does not count, not even where it is infinite or NaN; nor does a pair of weight 0.
     """
     c_pair, c_d, c_s, c_own, pull = coef
-    for i in range(r_w.size):
-        q = 1.0 if share is None else share[i]
+    for i in range(at, at + n):
+        m, q = (margin[i], share[i]) if share.size > 0 else (0.0, 1.0)
         if not q > 0.0:
             g_w[i] = g_l[i] = 0.0
             continue
-        w, v = np.float64(r_w[i]), np.float64(r_l[i])
-        value, slope, _ = pair(w, v, 0.0 if margin is None else margin[i], smoothing)
+        w, v = r_w[i], r_l[i]
+        value, slope, _ = pair(w, v, m, smoothing)
         s, s_lo = two_sum(w, v)
         on_d = (c_pair * slope if c_pair > 0.0 else 0.0) + (2.0 * c_d * (w - v) if c_d > 0.0 else 0.0)
         on_s = fma(2.0 * c_s, s, pull) if c_s > 0.0 else pull
@@ -64,7 +63,7 @@ def one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # typ
         add(work, GAPS, q * (w - v) * (w - v))
 
 
-@inline
+@jit
 def plain_block(r_w, r_l, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Fill the gradients of a block of a plain loss, and add its first ``n`` pairs to the lanes; the others are 0.
     Return False instead where `one_by_one` has to do it.
@@ -83,9 +82,11 @@ def plain_block(r_w, r_l, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyp
     return True
 
 
-@inline
-def weighted_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Do the same for any loss."""
+@jit
+def weighted_block(r_w, r_l, margin, share, smoothing, at, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do the same for any loss, but that pairs beyond the last have share 0."""
+    part = slice(at, at + BLOCK)
+    r_w, r_l, margin, share, g_w, g_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
     e, f, rows = work[E : E + BLOCK], work[F : F + BLOCK], work[loops.WORK :].reshape(6, BLOCK)
     z, losing, s = rows[0], rows[1], rows[2]
     if loops.weighted_exponentials(r_w, r_l, margin, z, e, f) > 0:
@@ -99,64 +100,44 @@ def weighted_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  #
     return True
 
 
-@jit
+@inline
 def whole_block(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Fill the gradients of a block of float64 scores, from pair ``at`` on, and add its first ``n`` pairs to the lanes;
-    the others are 0.
-    """
-    if share is None:
-        if not plain_block(r_w, r_l, np.uint64(at), n, coef, g_w, g_l, work):
-            part = slice(at, at + n)
-            one_by_one(r_w[part], r_l[part], None, None, 0.0, coef, g_w[part], g_l[part], work)
+    """Do a block from pair ``at`` on, of which ``n`` pairs count."""
+    if share.size > 0:
+        done = weighted_block(r_w, r_l, margin, share, smoothing, at, coef, g_w, g_l, work)
     else:
-        part = slice(at, at + BLOCK)
-        w, v, m, q, to_w, to_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
-        if not weighted_block(w, v, m, q, smoothing, coef, to_w, to_l, work):
-            one_by_one(w[:n], v[:n], m, q, smoothing, coef, to_w, to_l, work)
+        done = plain_block(r_w, r_l, np.uint64(at), n, coef, g_w, g_l, work)
+    if not done:
+        one_by_one(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work)
 
 
 @jit
-def padded_blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Do any number of scores of any dtype, in float64 and rounded once."""
-    for at in range(0, r_w.size, BLOCK):
-        stop = min(at + BLOCK, r_w.size)
-        n = stop - at
-        w, v, to_w, to_l = np.zeros(BLOCK), np.zeros(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-        copy(r_w[at:stop], w[:n])
-        copy(r_l[at:stop], v[:n])
-        if share is None:
-            whole_block(w, v, None, None, 0.0, 0, n, coef, to_w, to_l, work)
-        else:
-            m, q = np.zeros(BLOCK), np.zeros(BLOCK)
-            copy(margin[at:stop], m[:n])
-            copy(share[at:stop], q[:n])
-            whole_block(w, v, m, q, smoothing, 0, n, coef, to_w, to_l, work)
-        copy(to_w[:n], g_w[at:stop])
-        copy(to_l[:n], g_l[at:stop])
+def padded(x: Array, at: int) -> Array:
+    """Return a block of what is left from ``at`` on, if anything is there, and zeros."""
+    block = np.zeros(BLOCK if x.size > 0 else 0)
+    copy(x[at:], block[: x[at:].size])
+    return block
 
 
 @jit
-def blocks(r_w, r_l, margin, share, smoothing, coef, wide, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Fill the gradients of any number of pairs, and add them to the lanes.
+def blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Fill the gradients of any number of pairs of float64 scores, and add them to the lanes.
 
-    ``wide`` is None for float32, ``margin`` and ``share`` for a plain loss: what is None is left out at compilation.
+    ``margin`` and ``share`` are empty for a plain loss.
     """
     if r_w.size <= FEW:
-        one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
+        one_by_one(r_w, r_l, margin, share, smoothing, 0, r_w.size, coef, g_w, g_l, work)
         return
-    whole = 0 if wide is None else r_w.size // BLOCK * BLOCK
-    for at in range(0, whole, BLOCK):
+    end = r_w.size // BLOCK * BLOCK
+    for at in range(0, end, BLOCK):
         whole_block(r_w, r_l, margin, share, smoothing, at, BLOCK, coef, g_w, g_l, work)
-    for at in range(whole, r_w.size, 2 * BLOCK):
-        stop = min(at + 2 * BLOCK, r_w.size)
-        w, v, to_w, to_l = r_w[at:stop], r_l[at:stop], g_w[at:stop], g_l[at:stop]
-        m = None if margin is None else margin[at:stop]
-        q = None if share is None else share[at:stop]
-        sure = False
-        if wide is None:
-            sure = share is None and narrow_block(w, v, coef, to_w, to_l, work)
-        if not sure:
-            padded_blocks(w, v, m, q, smoothing, coef, to_w, to_l, work)
+    n = r_w.size - end
+    if n > 0:
+        w, v, m, q = padded(r_w, end), padded(r_l, end), padded(margin, end), padded(share, end)
+        to_w, to_l = np.empty(BLOCK), np.empty(BLOCK)
+        whole_block(w, v, m, q, smoothing, 0, n, coef, to_w, to_l, work)
+        copy(to_w[:n], g_w[end:])
+        copy(to_l[:n], g_l[end:])
 
 
 @jit

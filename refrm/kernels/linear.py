@@ -60,13 +60,11 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
     for part in range(begin, end):
         for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
             stop = min(at + rows, n * (part + 1) // PARTS)
-            m = None if margin is None else margin[at:stop]
-            q = None if share is None else share[at:stop]
             w_rows, l_rows = x_w[at:stop], x_l[at:stop]
             k = stop - at
             r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l)
-            blocks(r_w, r_l, m, q, smoothing, coef, True, g_w, g_l, work)
+            blocks(r_w, r_l, margin[at:stop], share[at:stop], smoothing, coef, g_w, g_l, work)
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
             grad[part, p] += g_w.sum() + g_l.sum()
         totals_of(work, totals[:, part])
@@ -79,15 +77,15 @@ def linear_objective(
     """Compute `refrm.spec.linear_objective`, with the same bits on any number of threads."""
     n, p = x_w.shape
     w, bias = np.ascontiguousarray(theta[:p], np.float64), float(theta[p]) if theta.size > p else 0.0
-    count, margin, share = in_full(n, margin, label_smoothing, coef, share)
+    count, margins, shares = in_full(n, margin, label_smoothing, coef, share)
     mean_s = 0.0
     if coef[3]:
         r_w, r_l = np.empty(n), np.empty(n)
         score_rows(x_w, x_l, w, bias, r_w, r_l)
-        mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
+        mean_s = mean_sum(r_w, r_l, shares if shares.size else np.full(n, 1.0 / n))
     grad, totals = np.zeros((PARTS, p + 1)), np.zeros((6, PARTS))
     threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
-    work = (x_w, x_l, w, bias, margin, share, label_smoothing, numbers(count, coef, mean_s))
+    work = (x_w, x_l, w, bias, margins, shares, label_smoothing, numbers(count, coef, mean_s))
     side_by_side(threads, PARTS, lambda begin, end: sweep(*work, begin, end, grad, totals))
     loss, square, gap = combine(totals)
     return (loss / count, gap / count, square / count, mean_s), grad.sum(0)[: theta.size]

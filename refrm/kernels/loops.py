@@ -10,7 +10,7 @@ The product is kept in twice the precision, so that the sum loses nothing; docs/
 
 import numpy as np
 
-from refrm.kernels.compiler import bits, fma, inline, jit, two_product, two_sum
+from refrm.kernels.compiler import bits, fma, inline, two_product, two_sum
 from refrm.kernels.scalar import FAST, SQUARE, halved, log1p_halved, logistic, reduced, scaled_exp
 from refrm.spec import Array
 
@@ -109,7 +109,7 @@ def multiply(work: Array, n: int) -> None:
 # --- with weights, margins, label smoothing and d^2 ----------------------------------------------------------------
 
 
-@jit
+@inline
 def weighted_exponentials(r_w, r_l, margin, z, e, f):  # type: ignore[no-untyped-def]
     """Fill z = r_w - r_l - margin and e + f = exp(-|z|); return how many pairs `one_by_one` must do instead."""
     slow = 0
@@ -127,7 +127,7 @@ def weighted_exponentials(r_w, r_l, margin, z, e, f):  # type: ignore[no-untyped
     return slow
 
 
-@jit
+@inline
 def logistics(z: Array, e: Array, f: Array, losing: Array, s: Array) -> None:
     """Fill ``losing`` with sigma(-z); replace e and f by g and the rest that `log1p_halved` takes, and fill its s."""
     for i in range(BLOCK):
@@ -135,7 +135,7 @@ def logistics(z: Array, e: Array, f: Array, losing: Array, s: Array) -> None:
         e[i], s[i] = halved(e[i])
 
 
-@jit
+@inline
 def losses(z, g, s, rest, share, smoothing, out):  # type: ignore[no-untyped-def]
     """Fill the loss of each pair, times its share."""
     for i in range(BLOCK):
@@ -143,7 +143,7 @@ def losses(z, g, s, rest, share, smoothing, out):  # type: ignore[no-untyped-def
         out[i] = share[i] * fma(smoothing if z[i] >= 0.0 else 1.0 - smoothing, abs(z[i]), tail)
 
 
-@jit
+@inline
 def weighted_gradients(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, square, gap):  # type: ignore[no-untyped-def]
     """Fill the gradients, and s^2 and d^2 times their shares."""
     c_pair, c_d, c_s, c_own, pull = coef
@@ -159,7 +159,7 @@ def weighted_gradients(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, squar
         gap[i] = share[i] * d * d
 
 
-@jit
+@inline
 def add_block(x: Array, work: Array, row: int) -> None:
     """Add a block of summands to the lanes, eight to each."""
     for i in range(LANES):

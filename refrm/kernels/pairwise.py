@@ -12,7 +12,9 @@ import numpy as np
 
 from refrm import spec
 from refrm.kernels.blocks import blocks, start, totals_of
-from refrm.kernels.compiler import jit, side_by_side, two_product, two_sum
+from refrm.kernels.compiler import copy, jit, side_by_side, two_product, two_sum
+from refrm.kernels.loops import BLOCK
+from refrm.kernels.narrow import narrow_block
 from refrm.kernels.scalar import pair
 from refrm.kernels.sums import combine
 from refrm.spec import Array, Coefficients, Jet
@@ -107,16 +109,34 @@ CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation do
 
 
 @jit
-def sweep(r_w, r_l, margin, share, smoothing, coef, wide, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
+def narrow_blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do what `blocks` does for float32 scores: in less than float64 where that is proved to be enough."""
+    for at in range(0, r_w.size, 2 * BLOCK):
+        part = slice(at, min(at + 2 * BLOCK, r_w.size))
+        w, v, to_w, to_l = r_w[part], r_l[part], g_w[part], g_l[part]
+        if share.size > 0 or not narrow_block(w, v, coef, to_w, to_l, work):
+            wide_w, wide_l = np.empty(w.size), np.empty(w.size)
+            w_64, l_64 = w.astype(np.float64), v.astype(np.float64)
+            blocks(w_64, l_64, margin[part], share[part], smoothing, coef, wide_w, wide_l, work)
+            copy(wide_w, to_w)
+            copy(wide_l, to_l)
+
+
+@jit
+def sweep(r_w, r_l, margin, share, smoothing, coef, wide, narrow, g_w, g_l, begin, end, totals):  # type: ignore[no-untyped-def]
     """Process chunks ``begin`` to ``end - 1``: gradients, and in totals[:, chunk] the sums of the loss, s^2 and d^2, of
     which those of the first chunk are returned as well.
+
+    ``wide`` is None for float32, ``narrow`` for float64: what is None is left out at compilation.
     """
     work = start()
     for chunk in range(begin, end):
         part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size))
-        m = None if margin is None else margin[part]
-        q = None if share is None else share[part]
-        blocks(r_w[part], r_l[part], m, q, smoothing, coef, wide, g_w[part], g_l[part], work)
+        w, v, m, q, to_w, to_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
+        if wide is not None:
+            blocks(w, v, m, q, smoothing, coef, to_w, to_l, work)
+        if narrow is not None:
+            narrow_blocks(w, v, m, q, smoothing, coef, to_w, to_l, work)
         totals_of(work, totals[:, chunk])
     k = begin
     return totals[0, k] + totals[1, k], totals[2, k] + totals[3, k], totals[4, k] + totals[5, k]
@@ -129,12 +149,12 @@ def objective(
     any number.
     """
     n = r_w.size
-    count, margin, share = in_full(n, margin, label_smoothing, coef, share)
-    mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
+    count, margins, shares = in_full(n, margin, label_smoothing, coef, share)
+    mean_s = mean_sum(r_w, r_l, shares if shares.size else np.full(n, 1.0 / n)) if coef[3] else 0.0
     g_w, g_l = np.empty(n, r_w.dtype), np.empty(n, r_w.dtype)
     _, c_d, c_s, _ = coef
-    wide = True if r_w.itemsize == 8 else None
-    work = (r_w, r_l, margin, share, label_smoothing, numbers(count, coef, mean_s), wide, g_w, g_l)
+    wide, narrow = (True, None) if r_w.itemsize == 8 else (None, True)
+    work = (r_w, r_l, margins, shares, label_smoothing, numbers(count, coef, mean_s), wide, narrow, g_w, g_l)
     chunks = -(-n // CHUNK)
     totals = np.zeros((6, chunks))
     threads = min(numba.get_num_threads(), chunks // 2) if chunks > 3 else 1  # to ask costs a microsecond
@@ -143,7 +163,7 @@ def objective(
     else:
         sums = sweep(*work, 0, chunks, totals)
     loss, square, gap = sums if chunks == 1 else combine(totals)
-    lowest = TINY if share is not None else FAINT * n
+    lowest = TINY if shares.size else FAINT * n
     if not (lowest < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):
         return (*at_the_ends(r_w, r_l, margin, label_smoothing, share), mean_s), g_w, g_l
     return (loss / count, gap / count, square / count, mean_s), g_w, g_l
@@ -165,10 +185,10 @@ def at_the_ends(
 
 def in_full(
     n: int, margin: Array | None, label_smoothing: float, coef: Coefficients, share: Array | None
-) -> tuple[float, Array | None, Array | None]:
-    """Return what every sum is still to be divided by, and margin and share: both None, or both arrays."""
+) -> tuple[float, Array, Array]:
+    """Return what every sum is still to be divided by, and margin and share, both empty for a plain loss."""
     if share is None and margin is None and not label_smoothing and not coef[1]:
-        return float(n), None, None
+        return float(n), np.empty(0), np.empty(0)
     return 1.0, np.zeros(n) if margin is None else margin, np.full(n, 1.0 / n) if share is None else share
 
 
