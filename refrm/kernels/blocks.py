@@ -60,7 +60,8 @@ def one_by_one(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):
         g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d))
         add(work, LOSS, q * value)
         add(work, SQUARES, q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)))
-        add(work, GAPS, q * (w - v) * (w - v))
+        if share.size > 0:  # a plain loss has no mean d^2
+            add(work, GAPS, q * (w - v) * (w - v))
 
 
 @jit
