@@ -290,7 +290,7 @@ def items(n_items: int, games: int) -> Case:
         import refrm
 
         objective = refrm.Objective(refrm.Linear(n_items), refrm.BradleyTerry(), chosen, rejected)
-        return refrm.minimize(objective, refrm.Newton(), record_every=10**9).theta
+        return refrm.minimize(objective, refrm.LBFGS(tol=GOAL), record_every=10**9).theta
 
     def choix_fit(method: str) -> Run:
         import choix

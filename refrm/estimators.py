@@ -228,13 +228,8 @@ class _RewardModel:
             "estimator": type(self).__name__,
             "params": params,
             "model": {"name": type(self.model_).__name__, **vars(self.model_)},
-            "result": {
-                "stop": self.result_.stop,
-                "message": self.result_.message,
-                "steps": self.result_.steps,
-                "history": self.result_.history[-1:],
-                "undetermined": self.result_.undetermined,
-            },
+            "result": {key: value for key, value in vars(self.result_).items() if key != "theta"}
+            | {"history": self.result_.history[-1:]},
         }
         write_npz(path, about, theta=self.theta_)
 

@@ -126,13 +126,18 @@ class Run:
     history: list[Record] = field(default_factory=list)
     saved: int = 0
     _memo: dict[str, Any] = field(default_factory=dict)
-    _known: tuple[int, Point | None] = (-1, None)
+    found: tuple[int, Point | None] = (-1, None)
 
-    def point(self, state: State, found: Point | None = None) -> Point:
-        """Return the objective at the state's parameters, found once for every step, or by the solver already."""
-        if found is not None or self._known[0] != state.step:
-            self._known = state.step, found or self.objective.at(state.theta)
-        return cast(Point, self._known[1])
+    def point(self, state: State) -> Point:
+        """Return the objective at the state's parameters; ``found`` are the last step and point of which it is known.
+
+        L-BFGS writes there what it finds, in float64; that of float32 parameters is another.
+        """
+        step, point = self.found
+        if point is None or step != state.step or point.grad.dtype != state.theta.dtype:
+            point = self.objective.at(state.theta)
+            self.found = state.step, point
+        return point
 
     def memo(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returned the first time."""
@@ -168,14 +173,8 @@ class Run:
         if self.checkpoint is None or not (state.stop or state.step - self.saved >= self.checkpoint_every):
             return
         self.saved = state.step - state.step % self.checkpoint_every
-        about = {
-            "kind": "checkpoint",
-            "fingerprint": self.fingerprint,
-            "step": state.step,
-            "stop": state.stop,
-            "undetermined": state.undetermined,
-            "history": self.history,
-        }
+        about = {key: getattr(state, key) for key in ("step", "stop", "undetermined")}
+        about |= {"kind": "checkpoint", "fingerprint": self.fingerprint, "history": self.history}
         write_npz(self.checkpoint, about, theta=state.theta, first=state.first, second=state.second)
 
     def fits(self, state: State) -> bool:

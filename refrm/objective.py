@@ -102,10 +102,9 @@ class Objective:
     @cached_property
     def share(self) -> Array:
         """The weight of each pair in every mean, shape (N,), adding up to 1."""
-        n = len(self)
-        share: Array = (
-            np.full(n, 1 / n) if self.weight is None else self.weight / functions(self.backend).total(self.weight)
-        )
+        if self.weight is None:
+            return np.full(len(self), 1 / len(self))
+        share: Array = self.weight / functions(self.backend).total(self.weight)
         return share
 
     @cached_property
@@ -197,7 +196,7 @@ class Objective:
         """Yield parts of the pairs with D (``np.subtract``) or S (``np.add``) of the linear model, float64 (T9)."""
         if not isinstance(self.model, Linear):
             raise InputError(f"hessian is for the linear model, got {type(self.model).__name__}; use hvp")
-        rows = max(4096, BLOCK // self.model.n_features)
+        rows = max(2 * self.model.n_params, BLOCK // self.model.n_features)
         for at in range(0, len(self), rows):  # a memory map need not fit into memory
             part = slice(at, at + rows)
             x_w, x_l = (self.model.design(x[part]) for x in (self.chosen, self.rejected))
@@ -229,8 +228,8 @@ class Objective:
         return hessian
 
 
-BLOCK = 1 << 18
-"""Features whose differences or sums are in memory at a time, if that is at least 4096 pairs."""
+BLOCK = 1 << 16
+"""Features whose differences or sums are made at a time, to stay in the cache; but two pairs for each parameter."""
 
 
 def sum_grams(parts: Iterator[tuple[slice, Array]], weight: Array) -> Array:

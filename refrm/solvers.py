@@ -42,7 +42,9 @@ class Monitor(Protocol):
 
     seed: int
 
-    def point(self, state: State, found: Point | None = None) -> Point: ...
+    found: tuple[int, Point | None]
+
+    def point(self, state: State) -> Point: ...
     def memo(self, key: str, make: Callable[[], Any]) -> Any: ...
     def separable(self) -> bool: ...
     def until_due(self, step: int) -> int: ...
@@ -69,14 +71,16 @@ class Newton:
                 f"Newton is for the linear model, got {type(objective.model).__name__}; use LBFGS, SGD or Adam"
             )
         basis, coordinates = run.memo("frame", lambda: visible(objective))
-        seen = run.memo("seen", lambda: reduced(objective, basis))
         state.undetermined = objective.model.n_params - basis.shape[1]
+        if not basis.size:
+            state.stop = "converged"  # J is constant
+            return
+        seen = run.memo("seen", lambda: reduced(objective, basis))
         if state.step == 0:
             state.first = coordinates @ state.theta
             state.second = state.theta - basis @ state.first
         u = state.first
-        value, grad = seen.value_and_grad(u) if seen is not None else (objective.value(state.theta), u)
-        hessian = seen.hessian(u) if seen is not None else np.eye(0)
+        (value, grad), hessian = seen.value_and_grad(u), seen.hessian(u)
         if not math.isfinite(value + hessian.sum()):
             state.stop = "diverged"
             return
@@ -94,11 +98,11 @@ class Newton:
         elif state.step % 10 == 9 and run.separable():
             state.stop = "separable"
         t = 1.0
-        while seen is not None and not state.stop and seen.value(u + t * step) > value - 1e-4 * t * decrement:
+        while not state.stop and seen.value(u + t * step) > value - 1e-4 * t * decrement:
             if t * decrement <= 4 * np.finfo(np.float64).eps * value:
                 state.stop = "converged"  # what is left to gain is below the rounding of J
             t /= 2
-        while seen is not None and not state.stop and flat and seen.value(u + 2 * t * step) < seen.value(u + t * step):
+        while not state.stop and flat and seen.value(u + 2 * t * step) < seen.value(u + t * step):
             t *= 2  # there the bound of the curvature is far above the curvature
         # The last step costs nothing more, and squares what is left of the error.
         if not state.stop or (state.stop == "converged" and near and decrement > 0):
@@ -119,22 +123,18 @@ def newton_step(hessian: Array, grad: Array) -> tuple[Array, float]:
     return -solve_triangular(factor, half, trans="T", lower=True, check_finite=False), float(half @ half)
 
 
-def settled(seen: Objective | None, step: Array) -> bool:
+def settled(seen: Objective, step: Array) -> bool:
     """Return whether a Newton step proves that there is a minimiser: it changes no margin by 1 or more (T9).
 
     With h = p (1 - p) the Hessian's weights, y = q (p + h d) in `refrm.geometry.Conditioner.certifies`, d the changes
     with the opposite sign, is positive if d > -1/(1 - p). Half of it is left to rounding.
     """
-    if seen is None:
-        return True
     w, v = seen.scores(step)
     return bool(np.abs((w - v)[seen.relative_weight > 0]).max() < 0.5)
 
 
-def reduced(objective: Objective, basis: Array) -> Objective | None:
-    """Return the linear objective in the coordinates of ``basis``, float64; None if it has no coordinate."""
-    if not basis.shape[1]:
-        return None
+def reduced(objective: Objective, basis: Array) -> Objective:
+    """Return the linear objective in the coordinates of ``basis``, float64."""
     w, v = (Linear.design(objective.model, x) @ basis for x in (objective.chosen, objective.rejected))  # type: ignore[arg-type]
     return Objective(Linear(basis.shape[1]), objective.loss, w, v, objective.weight, objective.backend)
 
@@ -159,35 +159,31 @@ class LBFGS:
         begun, stop_at = state.step, min(state.step + RESTART, self.max_iter)
         if begun == 0:
             state.first = state.theta.astype(np.float64)
-        if begun >= self.max_iter:
-            state.stop = "max_iter"
-            return
-        origin, at = state.first, np.zeros_like(state.first) if near else state.first
+        forth, back = (near.forth, near.back) if near else (np.copy, np.copy)
+        origin, at = state.first, np.zeros_like(state.first)
         first = accepted = last = run.point(state) if wide is objective else wide.at(origin)
 
         def move(u: Array) -> Point:
             nonlocal at, last
             if not np.array_equal(u, at):
                 at = u.copy()
-                last = wide.at(origin + near.forth(at) if near else at)
+                last = wide.at(origin + forth(u))
             return last
 
         def value_and_grad(u: Array) -> tuple[float, Array]:
-            point = move(u)
-            return point.value, near.back(point.grad) if near else point.grad
+            return move(u).value, back(last.grad)
 
         def observe(u: Array) -> None:
             nonlocal accepted
             accepted = move(u)
             state.step += 1
+            run.found = state.step, accepted
             if state.step < stop_at:
-                now = replace(state, theta=accepted.theta.astype(state.theta.dtype))
-                run.point(now, accepted if wide is objective else None)
-                run.observe(now)
+                run.observe(replace(state, theta=accepted.theta.astype(state.theta.dtype)))
             if norm(accepted) <= self.tol:
                 raise StopIteration
 
-        if norm(last) > self.tol:
+        if norm(last) > self.tol and begun < stop_at:
             options = {"maxiter": stop_at - begun, "maxfun": 10**9, "gtol": 0, "ftol": 0, "maxcor": 20}
             scipy_minimize(value_and_grad, at, method="L-BFGS-B", jac=True, callback=observe, options=options)
         state.first, state.theta = accepted.theta, accepted.theta.astype(state.theta.dtype)
@@ -195,12 +191,12 @@ class LBFGS:
             state.stop = "diverged"
         elif norm(accepted) <= self.tol:
             state.stop = "converged"
+        elif state.step >= self.max_iter:
+            state.stop = "max_iter"
         elif accepted.value >= first.value and norm(accepted) >= norm(first):
             state.stop = "stalled"  # from a fresh memory
-        if wide is objective:
-            run.point(state, accepted)
-        if (state.stop or state.step >= self.max_iter) and not (near and proven(wide, near, accepted)):
-            state.stop = "separable" if run.separable() else state.stop
+        if state.stop and not (near and proven(wide, near, accepted)) and run.separable():
+            state.stop = "separable"
 
 
 def proven(objective: Objective, near: Conditioner, point: Point) -> bool:
