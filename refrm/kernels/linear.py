@@ -1,50 +1,66 @@
 """A whole loss of the linear model: value and gradient in one pass over the features.
 
 Two matrix products read every feature twice. Here a few rows at a time are scored, their pairs go through the loss, and
-the rows are added to the gradient while they are still in the cache: every feature is read from memory once. Products
-and sums are float64, also of float32 features.
+the rows are added to the gradient while they are still in the cache: every feature is read from memory once. While
+they are, nothing would be read from memory, so that the next rows are prefetched. Products and sums are float64, also
+of float32 features.
 """
 
 import numba
 import numpy as np
 
 from refrm.kernels.compiler import jit, reassociated, side_by_side
+from refrm.kernels.hints import apart, prefetch
 from refrm.kernels.pairwise import add_block, add_lanes, block, combine, in_full, mean_sum, numbers
 from refrm.spec import Array, Coefficients
 
 PARTS = 16  # runs of pairs whose sums are kept apart: so the order of summation does not depend on the threads
 CACHE = 1 << 18  # bytes of features that stay in the second-level cache
 ROWS = 512  # pairs at a time, at most
+STRIP, LINE = 256, 64  # bytes of a row between prefetches, and that one of these loads
 
 
 @reassociated
-def score_rows(x_w: Array, x_l: Array, w: Array, bias: float, r_w: Array, r_l: Array) -> None:
-    """Fill the scores of a few pairs; the order of each sum is left to the compiler, one for all pairs."""
-    for i in range(r_w.size):
-        k = np.uint64(i)  # an index that cannot be negative: the loop is vectorised only then
-        a = b = 0.0
-        for j in range(w.size):
-            a += np.float64(x_w[k, j]) * w[j]
-            b += np.float64(x_l[k, j]) * w[j]
-        r_w[k] = a + bias
-        r_l[k] = b + bias
+def score_rows(x_w: Array, x_l: Array, w: Array, bias: float, r_w: Array, r_l: Array, ahead: int) -> None:
+    """Fill the scores of a few pairs, two at a time, and prefetch as much of ``x_w``, ``ahead`` bytes on.
+
+    The order of each sum is left to the compiler, one for all pairs.
+    """
+    apart()
+    n, p, columns, place = r_w.size, w.size, STRIP // x_w.itemsize, x_w.ctypes.data + ahead
+    for i in range(0, n, 2):
+        k, m = np.uint64(i), np.uint64(min(i + 1, n - 1))  # indices that cannot be negative: vectorised only then
+        r_w[k] = r_w[m] = r_l[k] = r_l[m] = bias
+        for begin in range(0, p, columns):
+            for line in range(0, 2 * STRIP, LINE):
+                prefetch(place + line)
+            place += 2 * STRIP
+            a = b = c = d = 0.0
+            for j in range(np.uint64(begin), np.uint64(min(begin + columns, p))):
+                a += np.float64(x_w[k, j]) * w[j]
+                b += np.float64(x_l[k, j]) * w[j]
+                c += np.float64(x_w[m, j]) * w[j]
+                d += np.float64(x_l[m, j]) * w[j]
+            r_w[k], r_l[k], r_w[m], r_l[m] = r_w[k] + a, r_l[k] + b, r_w[m] + c, r_l[m] + d
 
 
 @reassociated
-def add_rows(x_w: Array, x_l: Array, g_w: Array, g_l: Array, grad: Array) -> None:
-    """Add x_w'g_w + x_l'g_l to ``grad``, two pairs at a time."""
-    n = g_w.size
-    for i in range(n // 2):
-        k, m = np.uint64(2 * i), np.uint64(2 * i + 1)
+def add_rows(x_w: Array, x_l: Array, g_w: Array, g_l: Array, grad: Array, ahead: int) -> None:
+    """Add x_w'g_w + x_l'g_l to ``grad``, two pairs at a time, and prefetch as much of ``x_l``, ``ahead`` bytes on."""
+    apart()
+    n, p, columns, place = g_w.size, grad.size, STRIP // x_w.itemsize, x_l.ctypes.data + ahead
+    for i in range(0, n, 2):
+        k, m = np.uint64(i), np.uint64(min(i + 1, n - 1))
         a, b, c, d = g_w[k], g_l[k], g_w[m], g_l[m]
-        for j in range(grad.size):
-            first = np.float64(x_w[k, j]) * a + np.float64(x_l[k, j]) * b
-            grad[j] += first + (np.float64(x_w[m, j]) * c + np.float64(x_l[m, j]) * d)
-    if n % 2:
-        k = np.uint64(n - 1)
-        a, b = g_w[k], g_l[k]
-        for j in range(grad.size):
-            grad[j] += np.float64(x_w[k, j]) * a + np.float64(x_l[k, j]) * b
+        if m == k:
+            c = d = 0.0
+        for begin in range(0, p, columns):
+            for line in range(0, 2 * STRIP, LINE):
+                prefetch(place + line)
+            place += 2 * STRIP
+            for j in range(np.uint64(begin), np.uint64(min(begin + columns, p))):
+                first = np.float64(x_w[k, j]) * a + np.float64(x_l[k, j]) * b
+                grad[j] += first + (np.float64(x_w[m, j]) * c + np.float64(x_l[m, j]) * d)
 
 
 @jit
@@ -55,7 +71,7 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
     n, p = x_w.shape
     rows = max(2, min(ROWS, CACHE // (2 * p * x_w.itemsize)) // 2 * 2)
     work, lanes = np.zeros((8, rows)), np.empty((6, rows // 2))
-    scores = np.empty((4, rows))
+    scores, ahead = np.empty((4, rows)), rows * p * x_w.itemsize
     for part in range(begin, end):
         lanes[:] = 0.0
         for at in range(n * part // PARTS, n * (part + 1) // PARTS, rows):
@@ -65,12 +81,12 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             w_rows, l_rows = x_w[at:stop], x_l[at:stop]
             k = stop - at
             r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
-            score_rows(w_rows, l_rows, w, bias, r_w, r_l)
+            score_rows(w_rows, l_rows, w, bias, r_w, r_l, ahead)
             block(r_w, r_l, m, q, smoothing, coef, g_w, g_l, work)
             work[:3, k:] = 0.0
             for kind in range(2 if share is None else 3):
                 add_block(work[kind], lanes[2 * kind], lanes[2 * kind + 1])
-            add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p])
+            add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p], ahead)
             grad[part, p] += g_w.sum() + g_l.sum()
         add_lanes(lanes, totals[: 4 if share is None else 6, part])
 
@@ -86,7 +102,7 @@ def linear_objective(
     mean_s = 0.0
     if coef[3]:
         r_w, r_l = np.empty(n), np.empty(n)
-        score_rows(x_w, x_l, w, bias, r_w, r_l)
+        score_rows(x_w, x_l, w, bias, r_w, r_l, CACHE)
         mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
     grad, totals = np.zeros((PARTS, p + 1)), np.zeros((6, PARTS))
     threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
