@@ -75,10 +75,13 @@ def seconds_of(run: Run, loops: int) -> float:
 def settle() -> None:
     """Wait until no thread of this process is busy, half a second at most: the pools of BLAS, OpenMP and XLA spin for a
     while after their work, on the processors that the next contender needs.
+
+    What the other threads used is known at the system's next tick only, every 10 ms at 100 Hz: to look sooner is to
+    find them idle while they spin.
     """
-    for _ in range(250):
+    for _ in range(40):
         before = time.process_time()
-        time.sleep(0.002)
+        time.sleep(0.012)
         if time.process_time() - before < 2e-4:
             return
 

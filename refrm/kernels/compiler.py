@@ -5,7 +5,10 @@ Numba's cache watches the file of the function that it compiled, not the files o
 therefore stamps every function with a digest of all files in this directory: a change in any of them compiles anew.
 """
 
+import ctypes
 import hashlib
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -54,13 +57,38 @@ def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="refrm")
 
 
+PROCESSOR: Any = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+
+
+def part_from(workers: ThreadPoolExecutor) -> None:
+    """Keep the pool's threads off this thread's processor. Linux wakes a thread where it last ran, and on two busy
+    processors leaves two threads on one of them for as long as a pass takes.
+    """
+    if PROCESSOR is not None and (elsewhere := os.sched_getaffinity(0) - {PROCESSOR()}):
+        for thread in tuple(workers._threads):
+            if thread.native_id is not None:
+                os.sched_setaffinity(thread.native_id, elsewhere)
+
+
 def side_by_side(threads: int, parts: int, work: Callable[[int, int], Any]) -> None:
-    """Call ``work(begin, end)`` on as many threads, for runs of parts 0 to ``parts - 1``."""
-    ends = [parts * k // threads for k in range(threads + 1)]
-    others = [pool(threads - 1).submit(work, ends[k - 1], ends[k]) for k in range(1, threads)]
-    work(ends[-2], parts)
+    """Call ``work(part, part + 1)`` for parts 0 to ``parts - 1`` on as many threads; each takes the next when it is done
+    with one, so that none waits for one whose processor has more to do.
+    """
+    left = iter(range(parts))
+
+    def take() -> None:
+        for part in left:
+            work(part, part + 1)
+
+    others = []
+    if threads > 1:
+        workers = pool(threads - 1)
+        part_from(workers)
+        others = [workers.submit(take) for _ in range(threads - 1)]
+    take()
     for other in others:
-        other.result()
+        if not other.cancel():
+            other.result()
 
 
 @jit
