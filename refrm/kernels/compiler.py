@@ -71,8 +71,8 @@ def part_from(workers: ThreadPoolExecutor) -> None:
 
 
 def side_by_side(threads: int, parts: int, work: Callable[[int, int], Any]) -> None:
-    """Call ``work(part, part + 1)`` for parts 0 to ``parts - 1`` on as many threads; each takes the next when it is done
-    with one, so that none waits for one whose processor has more to do.
+    """Call ``work(part, part + 1)`` for parts 0 to ``parts - 1`` on as many threads; each takes the next when it is
+    done with one, so that none waits for one whose processor has more to do.
     """
     left = iter(range(parts))
 
