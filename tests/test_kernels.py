@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -210,8 +211,8 @@ def test_the_same_bits_on_any_number_of_threads():
 
 
 @pytest.mark.parametrize(
-    ("n", "p"), [(1, 1), (2, 3), (15, 4), (37, 5), (70, 2), (32, 5500)]
-)  # the last: two rows a block, and no rest
+    ("n", "p"), [(1, 1), (2, 3), (15, 4), (37, 5), (70, 2), (83, 150), (32, 5500)]
+)  # the last but one: parts of odd size, and columns left over; the last: two rows a block, and no rest
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_linear_pass_everywhere(n, p, dtype):
     # Sums of p and of n products in another order: each is off by at most (n + p + 8)u times its terms' sizes, which
@@ -249,6 +250,35 @@ def test_the_linear_pass_has_the_same_bits_on_any_number_of_threads():
     finally:
         numba.set_num_threads(before)
     assert len(results) == 1
+
+
+def test_threads_take_every_part_once_and_part():
+    done, begun, over = [], threading.Event(), threading.Event()
+    compiler.pool.cache_clear()
+    compiler.side_by_side(2, 5, lambda begin, end: done.extend(range(begin, end)))
+    assert sorted(done) == list(range(5))
+    held = compiler.pool(1).submit(lambda: (begun.set(), over.wait()))
+    try:
+        begun.wait()
+        compiler.side_by_side(2, 5, lambda begin, end: done.extend(range(begin, end)))
+        assert sorted(done[5:]) == list(range(5))  # it did not wait for a thread that had not begun
+    finally:
+        over.set()
+        held.result()
+    with pytest.raises(ZeroDivisionError):
+        compiler.side_by_side(2, 5, lambda begin, end: 1 // 0)
+
+
+def test_threads_on_one_processor_stay_there(monkeypatch):
+    moved = []
+    monkeypatch.setattr(compiler, "PROCESSOR", lambda: 3)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda number, where: moved.append(where), raising=False)
+    compiler.pool.cache_clear()
+    compiler.pool(1).submit(int).result()
+    for allowed, there in (({3}, []), ({1, 3}, [{1}])):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda number, allowed=allowed: allowed, raising=False)
+        compiler.part_from(compiler.pool(1))
+        assert moved == there
 
 
 def test_means_whose_sums_leave_the_range():

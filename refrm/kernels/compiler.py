@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -65,26 +65,24 @@ def part_from(workers: ThreadPoolExecutor) -> None:
     processors leaves two threads on one of them for as long as a pass takes.
     """
     if PROCESSOR is not None and (elsewhere := os.sched_getaffinity(0) - {PROCESSOR()}):
-        for thread in tuple(workers._threads):
-            if thread.native_id is not None:
-                os.sched_setaffinity(thread.native_id, elsewhere)
+        for number in filter(None, [thread.native_id for thread in tuple(workers._threads)]):
+            os.sched_setaffinity(number, elsewhere)
 
 
 def side_by_side(threads: int, parts: int, work: Callable[[int, int], Any]) -> None:
-    """Call ``work(part, part + 1)`` for parts 0 to ``parts - 1`` on as many threads; each takes the next when it is
+    """Call ``work(part, part + 1)`` for parts 0 to ``parts - 1`` on as many threads. Each takes the next when it is
     done with one, so that none waits for one whose processor has more to do.
     """
     left = iter(range(parts))
+    others: list[Future[None]] = []
 
     def take() -> None:
         for part in left:
             work(part, part + 1)
 
-    others = []
     if threads > 1:
-        workers = pool(threads - 1)
-        part_from(workers)
-        others = [workers.submit(take) for _ in range(threads - 1)]
+        part_from(pool(threads - 1))
+        others = [pool(threads - 1).submit(take) for _ in range(threads - 1)]
     take()
     for other in others:
         if not other.cancel():

@@ -32,18 +32,20 @@ def score_rows(x_w: Array, x_l: Array, w: Array, bias: float, r_w: Array, r_l: A
     n, p, columns, place = r_w.size, w.size, STRIP // x_w.itemsize, x_w.ctypes.data + ahead
     for i in range(0, n, 2):
         k, m = np.uint64(i), np.uint64(min(i + 1, n - 1))  # indices that cannot be negative: vectorised only then
-        r_w[k] = r_w[m] = r_l[k] = r_l[m] = bias
+        win_k = lose_k = win_m = lose_m = bias
         for begin in range(0, p, columns):
+            end = min(begin + columns, p)
             for line in range(0, 2 * STRIP, LINE):
                 prefetch(place + line)
-            place += 2 * STRIP
+            place += 2 * (end - begin) * x_w.itemsize
             a = b = c = d = 0.0
-            for j in range(np.uint64(begin), np.uint64(min(begin + columns, p))):
+            for j in range(np.uint64(begin), np.uint64(end)):
                 a += np.float64(x_w[k, j]) * w[j]
                 b += np.float64(x_l[k, j]) * w[j]
                 c += np.float64(x_w[m, j]) * w[j]
                 d += np.float64(x_l[m, j]) * w[j]
-            r_w[k], r_l[k], r_w[m], r_l[m] = r_w[k] + a, r_l[k] + b, r_w[m] + c, r_l[m] + d
+            win_k, lose_k, win_m, lose_m = win_k + a, lose_k + b, win_m + c, lose_m + d
+        r_w[k], r_l[k], r_w[m], r_l[m] = win_k, lose_k, win_m, lose_m
 
 
 @reassociated
@@ -57,10 +59,11 @@ def add_rows(x_w: Array, x_l: Array, g_w: Array, g_l: Array, grad: Array, ahead:
         if m == k:
             c = d = 0.0
         for begin in range(0, p, columns):
+            end = min(begin + columns, p)
             for line in range(0, 2 * STRIP, LINE):
                 prefetch(place + line)
-            place += 2 * STRIP
-            for j in range(np.uint64(begin), np.uint64(min(begin + columns, p))):
+            place += 2 * (end - begin) * x_w.itemsize
+            for j in range(np.uint64(begin), np.uint64(end)):
                 first = np.float64(x_w[k, j]) * a + np.float64(x_l[k, j]) * b
                 grad[j] += first + (np.float64(x_w[m, j]) * c + np.float64(x_l[m, j]) * d)
 
