@@ -259,7 +259,7 @@ class Diagnosis:
         First and last step that ``figures`` stand on.
     groups : Groups, optional
     series : dict of array
-        Over the time axis: "step" and means per step, by the names of `refrm.diagnosis.data.SERIES`.
+        Over the time axis: "step" and means per step, by the names of `data.SERIES`.
     trends : dict
         `Trend` by the name of a series; "mean_score@code" for one subset.
     bounds : tuple of Bound
