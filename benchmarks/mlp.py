@@ -5,6 +5,7 @@ picking the batch's rows is part of it. refrm runs its solver object for K steps
 records.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,7 @@ def make(batch: int, widths: tuple[int, int, int], activation: str, dtype: str, 
     import refrm
     from refrm.solvers import stream
 
-    n = 2 * batch
+    n = max(2048, 2 * batch)
     pairs = refrm.make_pairs(n, widths[0], seed=0)
     start = refrm.MLP(widths[0], (widths[1],), activation).init(0, dtype)
     batches = stream(0, n, batch, 0, steps)
@@ -56,17 +57,19 @@ class Monitor:
 
     seed = 0
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
 
     def memo(self, key: str, build: Callable[[], Any]) -> Any:
-        return build()
+        if key not in self.kept:
+            self.kept[key] = build()
+        return self.kept[key]
 
     def separable(self) -> bool:
         return False
 
     def until_due(self, step: int) -> int:
-        return self.steps
+        return sys.maxsize
 
     def observe(self, state: Any) -> None: ...
 
@@ -77,11 +80,12 @@ def ours(work: Work) -> Steps:
 
     model = refrm.MLP(work.widths[0], (work.widths[1],), work.activation)
     objective = refrm.Objective(model, peers.ours(), work.chosen, work.rejected)
+    monitor = Monitor()
 
     def run(steps: int) -> tuple[np.ndarray, np.ndarray]:
         solver = refrm.Adam(lr=LR, beta1=BETA1, beta2=BETA2, eps=EPS, batch_size=work.batches.shape[1], steps=steps)
         state = State(work.start.copy(), np.zeros_like(work.start), np.zeros_like(work.start))
-        solver.advance(objective, state, Monitor(steps))
+        solver.advance(objective, state, monitor)
         return state.theta, state.first
 
     return run
