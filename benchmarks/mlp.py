@@ -2,7 +2,7 @@
 
 A run takes K steps from the same start, on the same batches of the same pairs, and the table has the time of one step:
 picking the batch's rows is part of it. refrm runs its solver object for K steps as `refrm.minimize` does between two
-records.
+records, and draws the batches that the others are given.
 """
 
 import sys
@@ -45,7 +45,7 @@ def make(batch: int, widths: tuple[int, int, int], activation: str, dtype: str, 
     import refrm
     from refrm.solvers import stream
 
-    n = max(2048, 2 * batch)
+    n = max(2048, 2 * batch)  # with fewer, refrm would draw a permutation every few steps
     pairs = refrm.make_pairs(n, widths[0], seed=0)
     start = refrm.MLP(widths[0], (widths[1],), activation).init(0, dtype)
     batches = stream(0, n, batch, 0, steps)
@@ -262,7 +262,7 @@ def agree(name: str, first_step: dict[str, tuple[np.ndarray, np.ndarray]], work:
 def cases(threads: int, quick: bool) -> Iterator[Case]:
     sizes = [
         (32, (64, 32, 1), 200, [Bar("PyTorch eager", 10.0), Bar("JAX", 4.0)]),
-        (256, (384, 256, 1), 5, [Bar("", 1.0)]),
+        (256, (384, 256, 1), 40, [Bar("", 1.0)]),
         (4096, (1024, 1024, 1), 1, [Bar("limit", 1 / 1.1)]),
     ]
     for batch, widths, steps, bars in sizes[: 2 if quick else 3]:

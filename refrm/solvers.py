@@ -327,7 +327,7 @@ def _descend_compiled(objective: Objective, state: State, batches: Array, rule: 
     )  # fmt: skip
 
 
-def _descend(objective: Objective, state: State, batches: Array, rule: Rule, _: Memo) -> None:
+def _descend(objective: Objective, state: State, batches: Array, rule: Rule, memo: Memo) -> None:
     """The steps of `refrm.kernels.descend`, one at a time, on `refrm.spec`."""
     adam, lr, beta1, beta2, eps, decay = rule
     theta, first, second = state.theta, state.first, state.second
