@@ -2,9 +2,10 @@
 
 A run takes K steps from the same start, on the same batches of the same pairs, and the table has the time of one step:
 picking the batch's rows is part of it. refrm runs its solver object for K steps as `refrm.minimize` does between two
-records.
+records, and draws the batches that the others are given.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,7 @@ def make(batch: int, widths: tuple[int, int, int], activation: str, dtype: str, 
     import refrm
     from refrm.solvers import stream
 
-    n = 2 * batch
+    n = max(2048, 2 * batch)  # with fewer, refrm would draw a permutation every few steps
     pairs = refrm.make_pairs(n, widths[0], seed=0)
     start = refrm.MLP(widths[0], (widths[1],), activation).init(0, dtype)
     batches = stream(0, n, batch, 0, steps)
@@ -56,17 +57,19 @@ class Monitor:
 
     seed = 0
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
 
     def memo(self, key: str, build: Callable[[], Any]) -> Any:
-        return build()
+        if key not in self.kept:
+            self.kept[key] = build()
+        return self.kept[key]
 
     def separable(self) -> bool:
         return False
 
     def until_due(self, step: int) -> int:
-        return self.steps
+        return sys.maxsize
 
     def observe(self, state: Any) -> None: ...
 
@@ -77,11 +80,12 @@ def ours(work: Work) -> Steps:
 
     model = refrm.MLP(work.widths[0], (work.widths[1],), work.activation)
     objective = refrm.Objective(model, peers.ours(), work.chosen, work.rejected)
+    monitor = Monitor()
 
     def run(steps: int) -> tuple[np.ndarray, np.ndarray]:
         solver = refrm.Adam(lr=LR, beta1=BETA1, beta2=BETA2, eps=EPS, batch_size=work.batches.shape[1], steps=steps)
         state = State(work.start.copy(), np.zeros_like(work.start), np.zeros_like(work.start))
-        solver.advance(objective, state, Monitor(steps))
+        solver.advance(objective, state, monitor)
         return state.theta, state.first
 
     return run
@@ -258,7 +262,7 @@ def agree(name: str, first_step: dict[str, tuple[np.ndarray, np.ndarray]], work:
 def cases(threads: int, quick: bool) -> Iterator[Case]:
     sizes = [
         (32, (64, 32, 1), 200, [Bar("PyTorch eager", 10.0), Bar("JAX", 4.0)]),
-        (256, (384, 256, 1), 5, [Bar("", 1.0)]),
+        (256, (384, 256, 1), 40, [Bar("", 1.0)]),
         (4096, (1024, 1024, 1), 1, [Bar("limit", 1 / 1.1)]),
     ]
     for batch, widths, steps, bars in sizes[: 2 if quick else 3]:

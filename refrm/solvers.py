@@ -249,7 +249,7 @@ class _Stochastic:
         if count > 0:
             batches = stream(run.seed, len(objective), self.batch_size, state.step, count)
             descend = _descend if functions(objective.backend) is spec else _descend_compiled
-            descend(objective, state, batches, self.rule())
+            descend(objective, state, batches, self.rule(), run.memo)
             state.step += count
         if not np.isfinite(state.theta).all():
             state.stop = "diverged"
@@ -287,10 +287,11 @@ class Adam(_Stochastic):
 
 
 Rule = tuple[bool, float, float, float, float, float]
+Memo = Callable[[str, Callable[[], Any]], Any]
 Solver = Newton | LBFGS | SGD | Adam
 
 
-def _descend_compiled(objective: Objective, state: State, batches: Array, rule: Rule) -> None:
+def _descend_compiled(objective: Objective, state: State, batches: Array, rule: Rule, memo: Memo) -> None:
     from refrm import kernels
 
     model, loss = objective.model, objective.loss
@@ -300,15 +301,17 @@ def _descend_compiled(objective: Objective, state: State, batches: Array, rule: 
         network = (np.array(model.widths), list(ACTIVATIONS).index(model.activation), model.head_bias)
     else:
         network = (np.array([model.n_features, 1]), 0, bool(model.n_params - model.n_features))
-    margin = np.broadcast_to(term.margin, len(objective)).copy()
+    margin = memo("margin", lambda: np.broadcast_to(term.margin, len(objective)).copy())
+    shape = network[0], batches.shape[1], state.theta.size
+    work = memo("work", lambda: kernels.workspace(*shape, state.theta.dtype))
     kernels.descend(
         state.theta, state.first, state.second, state.step, batches,
         objective.chosen, objective.rejected, margin, objective.relative_weight,
-        network, (term.label_smoothing, c_pair, *loss.penalty), rule,
+        network, (term.label_smoothing, c_pair, *loss.penalty), rule, work,
     )  # fmt: skip
 
 
-def _descend(objective: Objective, state: State, batches: Array, rule: Rule) -> None:
+def _descend(objective: Objective, state: State, batches: Array, rule: Rule, memo: Memo) -> None:
     """The steps of `refrm.kernels.descend`, one at a time, on `refrm.spec`."""
     adam, lr, beta1, beta2, eps, decay = rule
     theta, first, second = state.theta, state.first, state.second

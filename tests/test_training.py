@@ -116,6 +116,21 @@ def test_the_same_bits_on_any_number_of_threads(monkeypatch, model, solver):
     assert len(set(found)) == 2  # one for each dtype
 
 
+def test_adam_in_float32():
+    rng, u = np.random.default_rng(0), 2.0**-24
+    theta, grad, first, second = np.abs(rng.standard_normal((4, 1000))).astype("f4")
+    old = [x.astype("f8") for x in (theta, grad, first, second)]
+    training.adam(theta, grad, first, second, 3, (True, 0.1, 0.9, 0.999, 1e-8, 0.01))
+    m, v = 0.9 * old[2] + 0.1 * old[1], 0.999 * old[3] + 0.001 * old[1] ** 2
+    more = 3 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 1  # NumPy's product of a float32 and a float is float32
+    np.testing.assert_allclose(first, m, rtol=more * u)
+    np.testing.assert_allclose(second, v, rtol=more * u)
+    move, decay = 0.1 * m / (1 - 0.9**3) / (np.sqrt(v / (1 - 0.999**3)) + 1e-8), 0.001 * old[0]
+    expected = old[0] - move - decay
+    # docs/theorems/numerics.md; the decay has three roundings, and the difference one; what is of order u^2 fits in 1%
+    assert (np.abs(theta - expected) <= 1.01 * u * ((8 + 2 * more) * move + 3 * decay + np.abs(expected))).all()
+
+
 def test_blocks_cover_everything_once():
     for pairs, widths in ((1, (3, 1)), (300, (4, 64, 96, 1)), (5, (1, 20000, 1))):
         parameters = sum(n * m + m for n, m in pairwise(widths))
