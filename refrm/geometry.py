@@ -169,13 +169,14 @@ class Conditioner:
         allowed = objective.share[self.index] * sigmoid(term.margin - np.subtract(*self.some.scores(theta))) / 4
         weight = self.some.share * sigmoid(term.margin) * sigmoid(-term.margin)
         t, way, left, before = 0 * grad, 0 * grad, grad, math.inf
-        for _ in range(50):
+        steps = 0
+        while True:
             along = self.back(left)
             along[self.rank :] = 0
             u = self.forth(along)
             if (np.abs(left - self.hessian @ u) > rounding).any():
                 return False
-            if t.any() and np.abs(np.subtract(*objective.scores(t)))[count].max() >= 0.25:
+            if steps == 50 or (t.any() and np.abs(np.subtract(*objective.scores(t)))[count].max() >= 0.25):
                 return False
             if (weight * np.abs(np.subtract(*self.some.scores(u))) < allowed)[counts].all():
                 return True
@@ -183,7 +184,7 @@ class Conditioner:
             way, before = u + size / before * way, size
             bent = objective.hvp(theta, way)
             t, left = t + size / (way @ bent) * way, left - size / (way @ bent) * bent
-        return False
+            steps += 1
 
 
 def conditioner(objective: Objective, every: bool = False) -> Conditioner | None:

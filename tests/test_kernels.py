@@ -355,6 +355,14 @@ def test_the_mean_of_losses_of_any_size(end, n):
     assert abs(means[2] - square) <= 8 * 2.0**-53 * square
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") != "1", reason="compiled, their number is built in")
+def test_several_products_of_losses_uncompiled(monkeypatch):
+    monkeypatch.setattr(blocks, "ROUNDS", 2)
+    w, v = np.random.default_rng(6).normal(size=(2, 5 * blocks.BLOCK))
+    found, truth = (of.objective(w, v, None, 0.0, (1.0, 0.0, 0.1, 0.0), None)[0] for of in (kernels, spec))
+    np.testing.assert_allclose(found[::2], truth[::2], rtol=1e-14)
+
+
 @pytest.mark.compiled
 def test_a_product_of_losses_does_not_overflow(monkeypatch):
     monkeypatch.setattr(pairwise, "at_the_ends", None)  # which would mend it
