@@ -269,6 +269,32 @@ def test_threads_take_every_part_once_and_part():
         compiler.side_by_side(2, 5, lambda begin, end: 1 // 0)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_begins_its_own_threads(monkeypatch):
+    moved = []
+    monkeypatch.setattr(compiler, "PROCESSOR", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda number: {1, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda number, where: moved.append(number), raising=False)
+    compiler.pool(1).submit(int).result()
+    child = os.fork()
+    if child == 0:  # those of its parent are not its own to move, and may be gone
+        done = []
+        compiler.side_by_side(2, 5, lambda begin, end: done.extend(range(begin, end)))
+        os._exit(bool(moved) or sorted(done) != list(range(5)))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_that_may_not_be_moved_stay_where_they_are(monkeypatch):
+    def refuse(number, where):
+        raise PermissionError
+
+    monkeypatch.setattr(compiler, "PROCESSOR", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda number: {1, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    compiler.pool(1).submit(int).result()
+    compiler.part_from(compiler.pool(1))
+
+
 def test_threads_on_one_processor_stay_there(monkeypatch):
     moved = []
     monkeypatch.setattr(compiler, "PROCESSOR", lambda: 3)
@@ -291,6 +317,31 @@ def test_means_whose_sums_leave_the_range():
             assert reference.ulps(tail, reference.bradley_terry(705.0, 0.0)[0]) <= 4
         nothing = kernels.objective(huge, huge, None, 0.0, (1.0, 0.0, 0.0, 0.0), np.zeros(2))
         assert nothing[0][0] == 0.0 and not nothing[1].any()
+
+
+def test_the_linear_pass_whose_sums_leave_the_range():
+    x, plain = np.full((100, 2), 1e99), (1.0, 0.0, 0.0, 0.0)
+    for theta in (np.full(2, -1e208), np.array([-1e208, -1e208, 1e300])):
+        (loss, *_), grad = kernels.linear_objective(x, -x, theta, None, 0.0, plain, None)
+        np.testing.assert_allclose(loss, 4e307, rtol=1e-14)
+        np.testing.assert_allclose(grad[:2], -2e99, rtol=1e-14)
+
+
+def test_squares_so_small_that_their_shares_underflow():
+    for s in (2.0**-535, 2.0**-510.3):
+        w = np.full(1000, s)
+        for share in (None, np.full(1000, 1e-3)):
+            means, _, _ = kernels.objective(w, 0 * w, None, 0.1, COEF, share)
+            assert means[1] == means[2] == s * s
+
+
+@pytest.mark.parametrize("bad", [-np.inf, np.inf, np.nan])
+@pytest.mark.parametrize("score", [800.0, 30.0, 1e200])  # the loss of the others underflows, or a square overflows
+def test_a_pair_of_weight_0_does_not_count_at_the_ends_either(bad, score):
+    loss = BradleyTerry() + SquaredSum()
+    found = loss.value_and_grad([bad, score], [0.0, 0.0], weight=[0.0, 1.0])
+    alone = loss.value_and_grad([score], [0.0])
+    assert found[0] == alone[0] and found[1][0] == found[2][0] == 0.0
 
 
 def test_weights_of_very_different_sizes():
@@ -494,6 +545,13 @@ def test_float32_halfway_between_two():
     for d in (30.0, 60.0, 100.0):  # s = 2^24 + 1 exactly
         check_float32([2.0**23 + d / 2 + 1], [2.0**23 - d / 2], (1.0, 0.0, 0.5, 0.0))
         check_float32([2.0**23 - d / 2], [2.0**23 + d / 2 + 1], (2.0**-40, 0.0, 0.5, 0.0))
+
+
+def test_float32_after_the_last_whole_part():
+    # Ten pairs are left, one of them within an ulp of float64 of halfway: one by one it may round to the other side.
+    w, v = np.zeros((2, 522))
+    w[515], v[515] = float.fromhex("-0x1.018fc2p-1"), float.fromhex("0x1.d7b3b8p-2")
+    check_float32(w, v, (1.0, 0.0, float.fromhex("0x1.5dc0a18fa64c6p+5"), 0.0))
 
 
 @pytest.mark.parametrize(

@@ -121,12 +121,12 @@ def padded(x: Array, at: int) -> Array:
 
 
 @jit
-def blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+def blocks(r_w, r_l, margin, share, smoothing, coef, few, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Fill the gradients of any number of pairs of float64 scores, and add them to the lanes.
 
-    ``margin`` and ``share`` are empty for a plain loss.
+    ``margin`` and ``share`` are empty for a plain loss; ``few`` pairs go one by one, which may change the last bit.
     """
-    if r_w.size <= FEW:
+    if few:
         one_by_one(r_w, r_l, margin, share, smoothing, 0, r_w.size, coef, g_w, g_l, work)
         return
     end = r_w.size // BLOCK * BLOCK

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="refrm")
 
 
+if hasattr(os, "register_at_fork"):  # pragma: no branch - a forked process has none of them, and begins a new pool
+    os.register_at_fork(after_in_child=pool.cache_clear)
+
 PROCESSOR: Any = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
 
 
@@ -66,7 +70,8 @@ def part_from(workers: ThreadPoolExecutor) -> None:
     """
     if PROCESSOR is not None and (elsewhere := os.sched_getaffinity(0) - {PROCESSOR()}):
         for number in filter(None, [thread.native_id for thread in tuple(workers._threads)]):
-            os.sched_setaffinity(number, elsewhere)
+            with suppress(OSError):  # where a sandbox forbids it, the thread stays where it is
+                os.sched_setaffinity(number, elsewhere)
 
 
 def side_by_side(threads: int, parts: int, work: Callable[[int, int], Any]) -> None:

@@ -9,10 +9,10 @@ of float32 features.
 import numba
 import numpy as np
 
-from refrm.kernels.blocks import blocks, start, totals_of
+from refrm.kernels.blocks import FEW, blocks, start, totals_of
 from refrm.kernels.compiler import jit, reassociated, side_by_side
 from refrm.kernels.hints import apart, prefetch
-from refrm.kernels.pairwise import in_full, mean_sum, numbers
+from refrm.kernels.pairwise import LARGE, in_full, mean_sum, numbers, objective
 from refrm.kernels.sums import combine
 from refrm.spec import Array, Coefficients
 
@@ -83,7 +83,7 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             k = stop - at
             r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l, ahead)
-            blocks(r_w, r_l, margin[at:stop], share[at:stop], smoothing, coef, g_w, g_l, work)
+            blocks(r_w, r_l, margin[at:stop], share[at:stop], smoothing, coef, k <= FEW, g_w, g_l, work)
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p], ahead)
             grad[part, p] += g_w.sum() + g_l.sum()
         totals_of(work, totals[:, part])
@@ -107,4 +107,8 @@ def linear_objective(
     work = (x_w, x_l, w, bias, margins, shares, label_smoothing, numbers(count, coef, mean_s))
     side_by_side(threads, PARTS, lambda begin, end: sweep(*work, begin, end, grad, totals))
     loss, square, gap = combine(totals)
+    if not loss + square + gap < LARGE:  # a sum may overflow though the mean does not
+        r_w, r_l = np.empty(n), np.empty(n)
+        score_rows(x_w, x_l, w, bias, r_w, r_l, CACHE)
+        return objective(r_w, r_l, margin, label_smoothing, coef, share)[0], grad.sum(0)[: theta.size]
     return (loss / count, gap / count, square / count, mean_s), grad.sum(0)[: theta.size]

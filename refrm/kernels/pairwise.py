@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from refrm import spec
-from refrm.kernels.blocks import blocks, start, totals_of
+from refrm.kernels.blocks import FEW, blocks, start, totals_of
 from refrm.kernels.compiler import copy, jit, side_by_side, two_product, two_sum
 from refrm.kernels.loops import BLOCK
 from refrm.kernels.narrow import narrow_block
@@ -98,9 +98,8 @@ def mean(values: Array, weight: Array) -> float:
     for i in range(values.size):
         if weight[i] > 0.0 and abs(values[i]) > largest:
             largest = np.float64(abs(values[i]))
-    if largest > LARGE:  # the sum or a product's error might overflow although the mean does not
-        return float(dot(weight, 2.0**-200 * values.astype(np.float64)) / whole * 2.0**200)
-    return float(dot(weight, values) / whole)
+    scale = 2.0**-200 if largest > 2.0**700 else 2.0**200  # no sum or product's error leaves the range before the mean
+    return float(dot(weight, scale * values.astype(np.float64)) / whole / scale)
 
 
 # --- a whole loss: value and gradients in one pass --------------------------------------------------------------
@@ -111,13 +110,14 @@ CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation do
 @jit
 def narrow_blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Do what `blocks` does for float32 scores: in less than float64 where that is proved to be enough."""
+    few = r_w.size <= FEW  # as for the same scores in float64, not for what is left after the last whole part
     for at in range(0, r_w.size, 2 * BLOCK):
         part = slice(at, min(at + 2 * BLOCK, r_w.size))
         w, v, to_w, to_l = r_w[part], r_l[part], g_w[part], g_l[part]
         if share.size > 0 or not narrow_block(w, v, coef, to_w, to_l, work):
             wide_w, wide_l = np.empty(w.size), np.empty(w.size)
             w_64, l_64 = w.astype(np.float64), v.astype(np.float64)
-            blocks(w_64, l_64, margin[part], share[part], smoothing, coef, wide_w, wide_l, work)
+            blocks(w_64, l_64, margin[part], share[part], smoothing, coef, few, wide_w, wide_l, work)
             copy(wide_w, to_w)
             copy(wide_l, to_l)
 
@@ -134,7 +134,7 @@ def sweep(r_w, r_l, margin, share, smoothing, coef, wide, narrow, g_w, g_l, begi
         part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size))
         w, v, m, q, to_w, to_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
         if wide is not None:
-            blocks(w, v, m, q, smoothing, coef, to_w, to_l, work)
+            blocks(w, v, m, q, smoothing, coef, w.size <= FEW, to_w, to_l, work)
         if narrow is not None:
             narrow_blocks(w, v, m, q, smoothing, coef, to_w, to_l, work)
         totals_of(work, totals[:, chunk])
@@ -163,8 +163,8 @@ def objective(
     else:
         sums = sweep(*work, 0, chunks, totals)
     loss, square, gap = sums if chunks == 1 else combine(totals)
-    lowest = TINY if shares.size else FAINT * n
-    if not (lowest < loss < LARGE and (not c_s or square < LARGE) and (not c_d or gap < LARGE)):
+    lowest, least = (TINY, TINY) if shares.size else (FAINT * n, -1.0)  # a share of a tiny square underflows
+    if not (lowest < loss < LARGE and (not c_s or least < square < LARGE) and (not c_d or least < gap < LARGE)):
         return (*at_the_ends(r_w, r_l, margin, label_smoothing, share), mean_s), g_w, g_l
     return (loss / count, gap / count, square / count, mean_s), g_w, g_l
 
@@ -178,6 +178,7 @@ def at_the_ends(
         return 0.0, 0.0, 0.0
     weight = np.ones(r_w.size) if share is None else np.ldexp(share, 1 - np.frexp(share.max())[1])
     w, v = r_w.astype(np.float64), r_l.astype(np.float64)
+    w[weight == 0.0] = v[weight == 0.0] = 0.0  # these do not count, not even where they are infinite
     gap = squared_sum(w, -v).value
     loss = bradley_terry(w, v, np.zeros(1) if margin is None else margin, label_smoothing).value
     return whole * mean(loss, weight), whole * mean(gap, weight), whole * mean(squared_sum(w, v).value, weight)
