@@ -41,6 +41,7 @@ class Case:
     left_out: dict[str, str] = field(default_factory=dict)
     slower: dict[str, float] = field(default_factory=dict)  # given up after so many seconds
     known: dict[str, float] = field(default_factory=dict)  # seconds that a warm run took
+    own: bool = False  # a run returns the seconds that count
     notes: list[str] = field(default_factory=list)
     least_rounds: int = 7
 
@@ -64,12 +65,12 @@ def build(makers: Mapping[str, Callable[[], Run]]) -> tuple[dict[str, Run], dict
     return runs, results, left_out
 
 
-def seconds_of(run: Run, loops: int) -> float:
-    """Return the time of one of ``loops`` runs."""
+def seconds_of(run: Run, loops: int, own: bool = False) -> float:
+    """Return the time of one of ``loops`` runs, or what the last says of itself."""
     begin = time.perf_counter()
     for _ in range(loops):
-        run()
-    return (time.perf_counter() - begin) / loops
+        said = run()
+    return float(said) if own else (time.perf_counter() - begin) / loops
 
 
 def settle() -> None:
@@ -126,6 +127,6 @@ def measure(case: Case, seconds: float) -> dict[str, list[float]]:
                 settle()
                 if short[name]:
                     seconds_of(runs[name], loops[name])
-                times[name].append(seconds_of(runs[name], loops[name]) / case.per)
+                times[name].append(seconds_of(runs[name], loops[name], case.own) / case.per)
     gc.enable()
     return times
