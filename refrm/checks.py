@@ -74,12 +74,12 @@ def check_weight(weight: ArrayLike | None, n: int) -> Array:
     """
     if weight is None:
         return np.ones(n)
-    array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64)
-    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
-        raise InputError(
-            f"weight must be finite, >= 0 and not all 0, got minimum {array.min()} and maximum {array.max()}"
-        )
-    return np.asarray(np.ldexp(array, 1 - np.frexp(array.max())[1]))
+    array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64, copy=False)
+    least, most = float(array.min()), float(array.max())
+    if not (least >= 0 and 0 < most < math.inf):  # NaN is neither
+        raise InputError(f"weight must be finite, >= 0 and not all 0, got minimum {least} and maximum {most}")
+    power = 1 - math.frexp(most)[1]
+    return array * 2.0**power if power < 1024 else np.asarray(np.ldexp(array, power))
 
 
 def check_scores(r_w: ArrayLike, r_l: ArrayLike) -> tuple[Array, Array]:
