@@ -62,10 +62,10 @@ class Hessian(NamedTuple):
 
 
 def check_margin(margin: Array, n: int) -> Array:
-    """Return one margin for each of ``n`` pairs, or raise `InputError` for another number of them."""
+    """Return the margin in shape (1,) or (N,), N = ``n``, or raise `InputError` for margins of other pairs."""
     if margin.ndim and margin.shape != (n,):
         raise InputError(f"margin must have shape () or ({n},), that of r_w, got {margin.shape}")
-    return margin if margin.ndim else np.full(n, margin)
+    return np.atleast_1d(margin)
 
 
 def total(coef: Coefficients, means: Coefficients) -> float:

@@ -406,6 +406,25 @@ def test_the_mean_of_losses_of_any_size(end, n):
     assert abs(means[2] - square) <= 8 * 2.0**-53 * square
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [1, 3, 17, 255, 256, 257, 512, 1025])
+def test_one_margin_for_all_pairs_is_the_same_margin_for_each(n, dtype):
+    # One margin and equal shares are read from one block of them; the bits are those of N of each.
+    w, v = np.random.default_rng(n).normal(size=(2, n)).astype(dtype)
+    coef, share = (1.0, 0.5, 0.25, 0.125), np.full(n, 1.0 / n)
+    x_w, x_l = w[:, None].repeat(3, 1), v[:, None].repeat(3, 1)
+    for margin in (0.0, 0.7):
+        one, each = (None if margin == 0.0 else np.array([margin])), np.full(n, margin)
+        found, full = (kernels.objective(w, v, m, 0.1, coef, q) for m, q in ((one, None), (each, share)))
+        assert found[0] == full[0]
+        assert found[1].tobytes() == full[1].tobytes() and found[2].tobytes() == full[2].tobytes()
+        theta = np.array([0.5, -0.25, 1.0])
+        found, full = (
+            kernels.linear_objective(x_w, x_l, theta, m, 0.1, coef, q) for m, q in ((one, None), (each, share))
+        )
+        assert found[0] == full[0] and found[1].tobytes() == full[1].tobytes()
+
+
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") != "1", reason="compiled, their number is built in")
 def test_several_products_of_losses_uncompiled(monkeypatch):
     monkeypatch.setattr(blocks, "ROUNDS", 2)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from refrm.kernels import loops
-from refrm.kernels.compiler import bits, copy, fma, inline, jit, two_sum
+from refrm.kernels.compiler import bits, copy, fma, jit, two_sum
 from refrm.kernels.loops import BLOCK, COUNT, GAPS, LANES, LOSS, PRODUCT, SQUARES, E, F, add, product
 from refrm.kernels.scalar import FAST, SQUARE, pair
 from refrm.kernels.sums import lanes_sum
@@ -18,7 +18,8 @@ ROUNDS = 128  # blocks whose product is one: 4*128 factors 1 + x, at most 2, to 
 @jit
 def start() -> Array:
     """Return the array that blocks are worked on in."""
-    work = np.zeros(loops.SIZE)
+    work = np.empty(loops.SIZE)
+    work[:E] = 0.0
     work[PRODUCT : PRODUCT + 2 * LANES] = 1.0
     return work
 
@@ -40,13 +41,14 @@ def take_logarithm(work: Array) -> None:
 
 
 @jit
-def one_by_one(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+def one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Do pair by pair what `blocks` does, for any floats.
 
     What has coefficient 0 does not count, not even where it is infinite or NaN; nor does a pair of weight 0.
     """
     c_pair, c_d, c_s, c_own, pull = coef
-    for i in range(at, at + n):
+    for i in range(r_w.size):
+        lane = i % LANES
         m, q = (margin[i], share[i]) if share.size > 0 else (0.0, 1.0)
         if not q > 0.0:
             g_w[i] = g_l[i] = 0.0
@@ -58,10 +60,10 @@ def one_by_one(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):
         on_s = fma(2.0 * c_s, s, pull) if c_s > 0.0 else pull
         g_w[i] = q * ((c_own * w if c_own > 0.0 else 0.0) + (on_s + on_d))
         g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d))
-        add(work, LOSS, q * value)
-        add(work, SQUARES, q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)))
+        add(work, LOSS + lane, q * value)
+        add(work, SQUARES + lane, q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)))
         if share.size > 0:  # a plain loss has no mean d^2
-            add(work, GAPS, q * (w - v) * (w - v))
+            add(work, GAPS + lane, q * (w - v) * (w - v))
 
 
 @jit
@@ -84,10 +86,8 @@ def plain_block(r_w, r_l, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyp
 
 
 @jit
-def weighted_block(r_w, r_l, margin, share, smoothing, at, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+def weighted_block(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Do the same for any loss, but that pairs beyond the last have share 0."""
-    part = slice(at, at + BLOCK)
-    r_w, r_l, margin, share, g_w, g_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
     e, f, rows = work[E : E + BLOCK], work[F : F + BLOCK], work[loops.WORK :].reshape(6, BLOCK)
     z, losing, s = rows[0], rows[1], rows[2]
     if loops.weighted_exponentials(r_w, r_l, margin, z, e, f) > 0:
@@ -95,28 +95,38 @@ def weighted_block(r_w, r_l, margin, share, smoothing, at, coef, g_w, g_l, work)
     loops.logistics(z, e, f, losing, s)
     loops.losses(z, e, s, f, share, smoothing, rows[3])
     loops.weighted_gradients(r_w, r_l, losing, share, smoothing, coef, g_w, g_l, rows[4], rows[5])
-    loops.add_block(rows[3], work, LOSS)
-    loops.add_block(rows[4], work, SQUARES)
-    loops.add_block(rows[5], work, GAPS)
+    for k in range(3):  # to the lanes of LOSS, SQUARES and GAPS
+        loops.add_block(rows[3 + k], work, 2 * LANES * k)
     return True
 
 
-@inline
-def whole_block(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
-    """Do a block from pair ``at`` on, of which ``n`` pairs count."""
-    if share.size > 0:
-        done = weighted_block(r_w, r_l, margin, share, smoothing, at, coef, g_w, g_l, work)
-    else:
-        done = plain_block(r_w, r_l, np.uint64(at), n, coef, g_w, g_l, work)
-    if not done:
-        one_by_one(r_w, r_l, margin, share, smoothing, at, n, coef, g_w, g_l, work)
+@jit
+def of_pairs(x: Array, begin: int, end: int) -> Array:
+    """Return the numbers of some pairs: from an array of all, or as many from one of `BLOCK` equal numbers; of an empty
+    one, nothing.
+    """
+    return x[begin:end] if end <= x.size else x[: end - begin]
 
 
 @jit
-def padded(x: Array, at: int) -> Array:
-    """Return a block of what is left from ``at`` on, if anything is there, and zeros."""
+def whole_blocks(r_w, r_l, margin, share, smoothing, size, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
+    """Do the whole blocks of arrays, of which ``size`` pairs count."""
+    for at in range(0, r_w.size // BLOCK * BLOCK, BLOCK):
+        n = min(BLOCK, size - at)
+        if share.size == 0 and plain_block(r_w, r_l, np.uint64(at), n, coef, g_w, g_l, work):
+            continue
+        part = slice(at, at + BLOCK)
+        w, v, to_w, to_l = r_w[part], r_l[part], g_w[part], g_l[part]
+        m, q = of_pairs(margin, at, at + BLOCK), of_pairs(share, at, at + BLOCK)
+        if share.size == 0 or not weighted_block(w, v, m, q, smoothing, coef, to_w, to_l, work):
+            one_by_one(w[:n], v[:n], m, q, smoothing, coef, to_w, to_l, work)
+
+
+@jit
+def padded(x: Array, at: int, end: int) -> Array:
+    """Return a block of the numbers of the last pairs, if there are any, and zeros."""
     block = np.zeros(BLOCK if x.size > 0 else 0)
-    copy(x[at:], block[: x[at:].size])
+    copy(of_pairs(x, at, end), block[: end - at])
     return block
 
 
@@ -124,21 +134,21 @@ def padded(x: Array, at: int) -> Array:
 def blocks(r_w, r_l, margin, share, smoothing, coef, few, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Fill the gradients of any number of pairs of float64 scores, and add them to the lanes.
 
-    ``margin`` and ``share`` are empty for a plain loss; ``few`` pairs go one by one, which may change the last bit.
+    ``margin`` and ``share`` are as `of_pairs` has them, empty for a plain loss. ``few`` pairs go one by one, which may
+    change the last bit.
     """
     if few:
-        one_by_one(r_w, r_l, margin, share, smoothing, 0, r_w.size, coef, g_w, g_l, work)
+        one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work)
         return
-    end = r_w.size // BLOCK * BLOCK
-    for at in range(0, end, BLOCK):
-        whole_block(r_w, r_l, margin, share, smoothing, at, BLOCK, coef, g_w, g_l, work)
-    n = r_w.size - end
-    if n > 0:
-        w, v, m, q = padded(r_w, end), padded(r_l, end), padded(margin, end), padded(share, end)
+    whole_blocks(r_w, r_l, margin, share, smoothing, r_w.size, coef, g_w, g_l, work)
+    size = r_w.size
+    at = size // BLOCK * BLOCK
+    if at < size:
+        w, v, m, q = padded(r_w, at, size), padded(r_l, at, size), padded(margin, at, size), padded(share, at, size)
         to_w, to_l = np.empty(BLOCK), np.empty(BLOCK)
-        whole_block(w, v, m, q, smoothing, 0, n, coef, to_w, to_l, work)
-        copy(to_w[:n], g_w[end:])
-        copy(to_l[:n], g_l[end:])
+        whole_blocks(w, v, m, q, smoothing, size - at, coef, to_w, to_l, work)
+        copy(to_w, g_w[at:])
+        copy(to_l, g_l[at:])
 
 
 @jit

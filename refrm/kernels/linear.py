@@ -9,7 +9,7 @@ of float32 features.
 import numba
 import numpy as np
 
-from refrm.kernels.blocks import FEW, blocks, start, totals_of
+from refrm.kernels.blocks import FEW, blocks, of_pairs, start, totals_of
 from refrm.kernels.compiler import jit, reassociated, side_by_side
 from refrm.kernels.hints import apart, prefetch
 from refrm.kernels.pairwise import LARGE, in_full, mean_sum, numbers, objective
@@ -83,7 +83,8 @@ def sweep(x_w, x_l, w, bias, margin, share, smoothing, coef, begin, end, grad, t
             k = stop - at
             r_w, r_l, g_w, g_l = scores[0, :k], scores[1, :k], scores[2, :k], scores[3, :k]
             score_rows(w_rows, l_rows, w, bias, r_w, r_l, ahead)
-            blocks(r_w, r_l, margin[at:stop], share[at:stop], smoothing, coef, k <= FEW, g_w, g_l, work)
+            m, q = of_pairs(margin, at, stop), of_pairs(share, at, stop)
+            blocks(r_w, r_l, m, q, smoothing, coef, k <= FEW, g_w, g_l, work)
             add_rows(w_rows, l_rows, g_w, g_l, grad[part, :p], ahead)
             grad[part, p] += g_w.sum() + g_l.sum()
         totals_of(work, totals[:, part])
@@ -101,7 +102,7 @@ def linear_objective(
     if coef[3]:
         r_w, r_l = np.empty(n), np.empty(n)
         score_rows(x_w, x_l, w, bias, r_w, r_l, CACHE)
-        mean_s = mean_sum(r_w, r_l, shares if shares.size else np.full(n, 1.0 / n))
+        mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share)
     grad, totals = np.zeros((PARTS, p + 1)), np.zeros((6, PARTS))
     threads = min(numba.get_num_threads(), PARTS) if x_w.size > 1 << 16 else 1
     work = (x_w, x_l, w, bias, margins, shares, label_smoothing, numbers(count, coef, mean_s))

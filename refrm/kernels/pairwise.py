@@ -6,12 +6,13 @@ for N up to 2^40; that of float32 scores is within 2^-42.
 """
 
 import math
+from functools import partial
 
 import numba
 import numpy as np
 
 from refrm import spec
-from refrm.kernels.blocks import FEW, blocks, start, totals_of
+from refrm.kernels.blocks import FEW, blocks, of_pairs, start, totals_of
 from refrm.kernels.compiler import copy, jit, side_by_side, two_product, two_sum
 from refrm.kernels.loops import BLOCK
 from refrm.kernels.narrow import narrow_block
@@ -21,6 +22,7 @@ from refrm.spec import Array, Coefficients, Jet
 
 LARGE, TINY = 2.0**900, 2.0**-900
 FAINT = 2.0**-40  # a mean loss so small that `blocks` loses part of it
+NOTHING = np.empty(0)
 
 
 @jit
@@ -107,17 +109,19 @@ def mean(values: Array, weight: Array) -> float:
 CHUNK = 1 << 16  # pairs whose sums are kept apart: so the order of summation does not depend on the threads
 
 
-@jit
+@partial(jit, inline="always")  # in `sweep`, and nowhere else: to compile it twice would take its time
 def narrow_blocks(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # type: ignore[no-untyped-def]
     """Do what `blocks` does for float32 scores: in less than float64 where that is proved to be enough."""
     few = r_w.size <= FEW  # as for the same scores in float64, not for what is left after the last whole part
     for at in range(0, r_w.size, 2 * BLOCK):
-        part = slice(at, min(at + 2 * BLOCK, r_w.size))
+        end = min(at + 2 * BLOCK, r_w.size)
+        part = slice(at, end)
         w, v, to_w, to_l = r_w[part], r_l[part], g_w[part], g_l[part]
         if share.size > 0 or not narrow_block(w, v, coef, to_w, to_l, work):
             wide_w, wide_l = np.empty(w.size), np.empty(w.size)
             w_64, l_64 = w.astype(np.float64), v.astype(np.float64)
-            blocks(w_64, l_64, margin[part], share[part], smoothing, coef, few, wide_w, wide_l, work)
+            m, q = of_pairs(margin, at, end), of_pairs(share, at, end)
+            blocks(w_64, l_64, m, q, smoothing, coef, few, wide_w, wide_l, work)
             copy(wide_w, to_w)
             copy(wide_l, to_l)
 
@@ -131,8 +135,10 @@ def sweep(r_w, r_l, margin, share, smoothing, coef, wide, narrow, g_w, g_l, begi
     """
     work = start()
     for chunk in range(begin, end):
-        part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size))
-        w, v, m, q, to_w, to_l = r_w[part], r_l[part], margin[part], share[part], g_w[part], g_l[part]
+        at, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, r_w.size)
+        part = slice(at, stop)
+        w, v, to_w, to_l = r_w[part], r_l[part], g_w[part], g_l[part]
+        m, q = of_pairs(margin, at, stop), of_pairs(share, at, stop)
         if wide is not None:
             blocks(w, v, m, q, smoothing, coef, w.size <= FEW, to_w, to_l, work)
         if narrow is not None:
@@ -150,13 +156,13 @@ def objective(
     """
     n = r_w.size
     count, margins, shares = in_full(n, margin, label_smoothing, coef, share)
-    mean_s = mean_sum(r_w, r_l, shares if shares.size else np.full(n, 1.0 / n)) if coef[3] else 0.0
+    mean_s = mean_sum(r_w, r_l, np.full(n, 1.0 / n) if share is None else share) if coef[3] else 0.0
     g_w, g_l = np.empty(n, r_w.dtype), np.empty(n, r_w.dtype)
     _, c_d, c_s, _ = coef
     wide, narrow = (True, None) if r_w.itemsize == 8 else (None, True)
     work = (r_w, r_l, margins, shares, label_smoothing, numbers(count, coef, mean_s), wide, narrow, g_w, g_l)
     chunks = -(-n // CHUNK)
-    totals = np.zeros((6, chunks))
+    totals = np.empty((6, chunks))
     threads = min(numba.get_num_threads(), chunks // 2) if chunks > 3 else 1  # to ask costs a microsecond
     if threads > 1:
         side_by_side(threads, chunks, lambda begin, end: sweep(*work, begin, end, totals))
@@ -187,10 +193,13 @@ def at_the_ends(
 def in_full(
     n: int, margin: Array | None, label_smoothing: float, coef: Coefficients, share: Array | None
 ) -> tuple[float, Array, Array]:
-    """Return what every sum is still to be divided by, and margin and share, both empty for a plain loss."""
+    """Return what every sum is still to be divided by, and margin and share as `of_pairs` takes them, both empty for a
+    plain loss.
+    """
     if share is None and margin is None and not label_smoothing and not coef[1]:
-        return float(n), np.empty(0), np.empty(0)
-    return 1.0, np.zeros(n) if margin is None else margin, np.full(n, 1.0 / n) if share is None else share
+        return float(n), NOTHING, NOTHING
+    margins = np.full(BLOCK, 0.0 if margin is None else margin[0]) if margin is None or margin.size == 1 else margin
+    return 1.0, margins, np.full(BLOCK, 1.0 / n) if share is None else share
 
 
 def numbers(count: float, coef: Coefficients, mean_s: float) -> tuple[float, float, float, float, float]:

@@ -173,7 +173,7 @@ def multiply(stage: Array, head_bias: bool, loss: Loss, state: State, work: Work
             grad[end + j] = total
         np.dot(x.T, d, matrix(grad, p, n, width))
         if q > 0:
-            np.dot(d, matrix(theta, p, n, width).T, matrix(arriving, 0, rows, n))
+            np.dot(d, matrix(theta, p, n, width).T, arriving[: rows * n].reshape(rows, n))
 
 
 @part
