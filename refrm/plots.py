@@ -19,9 +19,11 @@ def plot_training(path: str | os.PathLike[str], histories: Mapping[str, list[Rec
     """Write a PNG with two panels over training: the mean score with a band of one spread of the pair means, and the
     mean margin.
     """
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4))
     FigureCanvasAgg(figure)
-    scores, margins = figure.subplots(1, 2)
+    # constrained layout, which draws everything twice, takes a tenth of the time of a whole `refrm fit`
+    place = {"left": 0.08, "right": 0.98, "top": 0.85, "bottom": 0.24, "wspace": 0.22}
+    scores, margins = figure.subplots(1, 2, gridspec_kw=place)
     for (name, history), (colour, line) in zip(histories.items(), STYLES, strict=False):
         step, mean, spread, margin = (
             np.array([r[key] for r in history]) for key in ("step", "mean_score", "spread", "mean_margin")
@@ -38,7 +40,7 @@ def plot_training(path: str | os.PathLike[str], histories: Mapping[str, list[Rec
     for axes in (scores, margins):
         axes.spines[["top", "right"]].set_visible(False)
     names = margins.get_legend_handles_labels()
-    figure.legend(*names, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    figure.legend(*names, loc="lower center", ncols=3, frameon=False, fontsize="small")
     figure.suptitle(title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
