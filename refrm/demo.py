@@ -45,7 +45,7 @@ def train(coef: float, steps: int, seed: int, callback: Callable[[Record], None]
             Objective(model, loss, data.chosen[i], data.rejected[i]) for i in (slice(1600), slice(1600, None))
         )
         results[name] = minimize(
-            seen, solver, heldout=held, seed=seed, record_every=max(1, steps // 60), callback=callback
+            seen, solver, heldout=held, seed=seed, record_every=max(1, steps // 30), callback=callback
         )
     return results
 
