@@ -36,7 +36,9 @@ def check_array(name: str, values: ArrayLike, shape: tuple[int | None, ...], exp
         raise InputError(f"{name} must be real numbers, got dtype {array.dtype}")
     if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         raise InputError(f"{name} must have shape {expected}, got {array.shape}")
-    return np.asarray(array, np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64, order="C")
+    dtype = np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64
+    with np.errstate(all="ignore"):  # what is beyond float64 becomes infinite, and is judged as that
+        return np.asarray(array, dtype, order="C")
 
 
 def check_integer(name: str, value: int, low: int) -> int:
@@ -74,7 +76,9 @@ def check_weight(weight: ArrayLike | None, n: int) -> Array:
     """
     if weight is None:
         return np.ones(n)
-    array = check_array("weight", weight, (n,), f"({n},), one per pair").astype(np.float64, copy=False)
+    array = check_array("weight", weight, (n,), f"({n},), one per pair")
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        array = array.astype(np.float64, copy=False)
     least, most = float(array.min()), float(array.max())
     if not (least >= 0 and 0 < most < math.inf):  # NaN is neither
         raise InputError(f"weight must be finite, >= 0 and not all 0, got minimum {least} and maximum {most}")

@@ -98,7 +98,7 @@ class Loss:
 
     def __mul__(self, coef: float) -> "Sum":
         number = check_number("coefficient", coef, 0.0)
-        return Sum(tuple((number * c, term) for c, term in self.terms))
+        return Sum(tuple((check_number("coefficient", number * c, 0.0), term) for c, term in self.terms))
 
     __rmul__ = __mul__
 

@@ -221,7 +221,7 @@ def test_the_linear_pass_everywhere(n, p, dtype):
     x_w, x_l = rng.normal(size=(2, n, p)).astype(dtype)
     share = rng.random(n)
     share /= share.sum()
-    for theta in (rng.normal(size=p), rng.normal(size=p + 1)):
+    for theta in (rng.normal(size=p) / p**0.5, rng.normal(size=p + 1) / p**0.5):  # of scores near 1, which it can see
         size = 1 + np.abs(theta).sum() * max(np.abs(x_w).max(), np.abs(x_l).max())
         for arguments in (
             (None, 0.0, (1.0, 0.0, 0.1, 0.0), None),
@@ -335,6 +335,17 @@ def test_squares_so_small_that_their_shares_underflow():
             assert means[1] == means[2] == s * s
 
 
+@pytest.mark.parametrize("other", [0.0, 800.0])  # the score of another pair: its loss underflows, or does not
+@pytest.mark.parametrize(("s", "share"), [(1e155, 1e-20), (1e170, 1e-100)])
+def test_a_square_that_overflows_though_its_share_does_not(other, s, share):
+    truth, shares, one = share * s * s, np.array([1.0, share]), np.zeros((2, 1))
+    one[1] = 1.0
+    means, _, _ = kernels.objective(np.array([other, s]), np.zeros(2), None, 0.0, (1.0, 0.5, 0.25, 0.0), shares)
+    np.testing.assert_allclose(means[1:3], truth, rtol=1e-14)
+    means, _ = kernels.linear_objective(one, 0 * one, np.array([s]), None, 0.0, (1.0, 0.0, 0.25, 0.0), shares)
+    np.testing.assert_allclose(means[2], truth, rtol=1e-14)
+
+
 @pytest.mark.parametrize("bad", [-np.inf, np.inf, np.nan])
 @pytest.mark.parametrize("score", [800.0, 30.0, 1e200])  # the loss of the others underflows, or a square overflows
 def test_a_pair_of_weight_0_does_not_count_at_the_ends_either(bad, score):
@@ -407,7 +418,7 @@ def test_the_mean_of_losses_of_any_size(end, n):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("n", [1, 3, 17, 255, 256, 257, 512, 1025])
+@pytest.mark.parametrize("n", [1, 3, 17, 255, 256, 257, 512, 1025, 4999])  # the last: a linear part of 256 and 56
 def test_one_margin_for_all_pairs_is_the_same_margin_for_each(n, dtype):
     # One margin and equal shares are read from one block of them; the bits are those of N of each.
     w, v = np.random.default_rng(n).normal(size=(2, n)).astype(dtype)

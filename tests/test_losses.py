@@ -53,6 +53,11 @@ def test_only_losses_can_be_added():
         BradleyTerry() + 1.0
 
 
+def test_a_product_of_coefficients_that_overflows_is_refused():
+    with pytest.raises(InputError, match=r"coefficient must be a number in \[0, inf\), got inf"):
+        1e200 * (1e200 * BradleyTerry())
+
+
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
@@ -63,6 +68,8 @@ def test_only_losses_can_be_added():
         ([1.0, np.nan, 1.0], "weight must be finite"),
         ([1.0, np.inf, 1.0], "weight must be finite"),
         ("heavy", "weight must be real numbers"),
+        (np.array(["1e4000", "1", "1"], np.longdouble), "weight must be finite"),
+        (np.array([0x7F800001, 0, 1], np.uint32).view(np.float32), "weight must be finite"),  # a signalling NaN
     ],
 )
 def test_weights_are_checked(weight, message):

@@ -61,7 +61,8 @@ def one_by_one(r_w, r_l, margin, share, smoothing, coef, g_w, g_l, work):  # typ
         g_w[i] = q * ((c_own * w if c_own > 0.0 else 0.0) + (on_s + on_d))
         g_l[i] = q * ((c_own * v if c_own > 0.0 else 0.0) + (on_s - on_d))
         add(work, LOSS + lane, q * value)
-        add(work, SQUARES + lane, q * (s * s + (2.0 * s * s_lo if math.isfinite(s * s) else 0.0)))
+        part = q * s  # not q*(s*s): the square may overflow though its share does not
+        add(work, SQUARES + lane, part * s + (2.0 * part * s_lo if math.isfinite(part * s) else 0.0))
         if share.size > 0:  # a plain loss has no mean d^2
             add(work, GAPS + lane, q * (w - v) * (w - v))
 

@@ -169,9 +169,13 @@ def objective(
     else:
         sums = sweep(*work, 0, chunks, totals)
     loss, square, gap = sums if chunks == 1 else combine(totals)
-    lowest, least = (TINY, TINY) if shares.size else (FAINT * n, -1.0)  # a share of a tiny square underflows
-    if not (lowest < loss < LARGE and (not c_s or least < square < LARGE) and (not c_d or least < gap < LARGE)):
-        return (*at_the_ends(r_w, r_l, margin, label_smoothing, share), mean_s), g_w, g_l
+    # A share of a tiny square underflows; a sum of shares is the mean itself, and overflows only where that does.
+    lowest, least, most = (TINY, TINY, math.inf) if shares.size else (FAINT * n, -1.0, LARGE)
+    if not (lowest < loss < most and (not c_s or least < square < most) and (not c_d or least < gap < most)):
+        ends = at_the_ends(r_w, r_l, margin, label_smoothing, share)
+        if shares.size:  # there a square overflows before it meets its share
+            ends = ends[0], gap if least < gap < most else ends[1], square if least < square < most else ends[2]
+        return (*ends, mean_s), g_w, g_l
     return (loss / count, gap / count, square / count, mean_s), g_w, g_l
 
 
