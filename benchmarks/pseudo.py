@@ -27,5 +27,6 @@ def sklearn_augmented(chosen: np.ndarray, rejected: np.ndarray, center: float, g
     weight = np.concatenate(weights)
     # its gradient is that of the mean over all weights
     tol = goal / np.sqrt(p) * n / weight.sum() / 10
-    model = LogisticRegression(C=np.inf, fit_intercept=False, solver="newton-cholesky", tol=tol, max_iter=100)
+    solver = "newton-cholesky" if center else "lbfgs"  # of what nothing holds, the Hessian may be singular
+    model = LogisticRegression(C=np.inf, fit_intercept=False, solver=solver, tol=tol, max_iter=100)
     return model.fit(np.concatenate(rows), np.concatenate(labels), weight).coef_[0]
