@@ -123,8 +123,7 @@ class Loss:
     @cached_property
     def penalty(self) -> tuple[float, float, float]:
         """Coefficients (a, b, c) of mean(d^2), mean(s^2) and (mean s)^2 in all penalties together (T4)."""
-        sums = (sum(float(coef) * float(term.quadratic[k]) for coef, term in self.terms) for k in range(3))
-        a, b, c = (check_number("coefficient", x, 0.0) for x in sums)
+        a, b, c = sum((coef * np.array(term.quadratic) for coef, term in self.terms), np.zeros(3)).tolist()
         return a, b, c
 
     @cached_property

@@ -53,11 +53,9 @@ def test_only_losses_can_be_added():
         BradleyTerry() + 1.0
 
 
-def test_coefficients_that_overflow_together_are_refused():
+def test_a_product_of_coefficients_that_overflows_is_refused():
     with pytest.raises(InputError, match=r"coefficient must be a number in \[0, inf\), got inf"):
         1e200 * (1e200 * BradleyTerry())
-    with pytest.raises(InputError, match="coefficient"):
-        (1e308 * SquaredSum() + 1e308 * SquaredSum()).value([1.0], [0.0])
 
 
 @pytest.mark.parametrize(
